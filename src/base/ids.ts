@@ -1,0 +1,31 @@
+import type { Rng } from "./rng.ts";
+
+/** New ids, injected so that plans and simulations are reproducible. */
+export interface IdSource {
+  /** 25 characters of [0-9a-z], 128 bits, as swarm mode's ids. */
+  newId(): string;
+}
+
+export const ID_LENGTH = 25;
+const ID_PATTERN = /^[0-9a-z]{25}$/;
+const BITS_128 = 128n;
+
+/** Whether `text` has the shape of an id. */
+export function isId(text: string): boolean {
+  return ID_PATTERN.test(text);
+}
+
+/** Ids drawn from an Rng: 128 bits in base 36, zero-padded to 25 characters. */
+export class RngIdSource implements IdSource {
+  readonly #rng: Rng;
+
+  constructor(rng: Rng) {
+    this.#rng = rng;
+  }
+
+  newId(): string {
+    let bits = 0n;
+    for (let i = 0n; i < BITS_128; i += 32n) bits = (bits << 32n) | BigInt(this.#rng.uint32());
+    return bits.toString(36).padStart(ID_LENGTH, "0");
+  }
+}

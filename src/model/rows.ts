@@ -1,0 +1,267 @@
+import type {
+  EndpointSpec,
+  GenericResourceSpec,
+  Labels,
+  PortConfig,
+  ServiceSpec,
+} from "./service-spec.ts";
+import type { DesiredState, TaskState } from "./task-state.ts";
+
+/**
+ * The rows of the replicated state. Rows are frozen values; `version` is the Raft index that wrote
+ * the row last, `createdAtMs` and `updatedAtMs` are stamped by the leader into the transaction
+ * (never read from a clock at apply).
+ */
+export interface RowMeta {
+  readonly id: string;
+  readonly version: number;
+  readonly createdAtMs: number;
+  readonly updatedAtMs: number;
+}
+
+export type NodeRole = "manager" | "worker";
+export type Availability = "active" | "pause" | "drain";
+export type NodeState = "unknown" | "down" | "ready" | "disconnected";
+
+/** Docker's `NodeSpec`. */
+export interface NodeSpec {
+  readonly Name?: string;
+  readonly Labels?: Labels;
+  readonly Role: NodeRole;
+  readonly Availability: Availability;
+}
+
+export interface NodeResources {
+  readonly nanoCpus: number;
+  readonly memoryBytes: number;
+  readonly generic: readonly GenericResourceSpec[];
+}
+
+/** What a node says of itself when its session opens, refreshed while it lasts. */
+export interface NodeDescription {
+  readonly hostname: string;
+  readonly architecture: string;
+  readonly os: string;
+  readonly resources: NodeResources;
+  readonly engineVersion: string;
+  readonly engineLabels: Labels;
+  readonly plugins: readonly { readonly type: string; readonly name: string }[];
+}
+
+export interface Node extends RowMeta {
+  readonly spec: NodeSpec;
+  /** Null until the first session. */
+  readonly description: NodeDescription | null;
+  readonly status: {
+    readonly state: NodeState;
+    readonly message: string;
+    /** The address the node's session comes from, or its advertised one. */
+    readonly addr: string;
+  };
+  /** The role that the node's present certificate carries; differs from spec.Role in a change. */
+  readonly certRole: NodeRole;
+  /** PEM of the issued certificate, for `TLSStatus` and renewal decisions; empty before. */
+  readonly certificatePem: string;
+}
+
+/** A member of the Raft group; id is the decimal Raft id, never used twice. */
+export interface Member extends RowMeta {
+  readonly nodeId: string;
+  readonly raftId: number;
+  /** host:port of the cluster port. */
+  readonly addr: string;
+}
+
+export type UpdateState =
+  | "updating"
+  | "paused"
+  | "completed"
+  | "rollback_started"
+  | "rollback_paused"
+  | "rollback_completed";
+
+export interface UpdateStatus {
+  readonly state: UpdateState;
+  readonly startedAtMs: number;
+  /** 0 while it runs. */
+  readonly completedAtMs: number;
+  readonly message: string;
+}
+
+export interface VirtualIp {
+  readonly networkId: string;
+  /** CIDR. */
+  readonly addr: string;
+}
+
+export interface Service extends RowMeta {
+  readonly spec: ServiceSpec;
+  /** Counts changes of the spec; tasks and `serviceSpecs` rows point at it. Starts at 1. */
+  readonly specVersion: number;
+  readonly previousSpec: ServiceSpec | null;
+  readonly previousSpecVersion: number;
+  readonly updateStatus: UpdateStatus | null;
+  /** What the allocator gave: ports with the published ones filled in, and VIPs. */
+  readonly endpoint: {
+    readonly spec: EndpointSpec;
+    readonly ports: readonly PortConfig[];
+    readonly virtualIps: readonly VirtualIp[];
+  };
+  /** False until the allocator has seen this specVersion; its tasks stay NEW until then. */
+  readonly allocated: boolean;
+  /** Jobs: counts executions; 0 for other modes. */
+  readonly jobIteration: number;
+  readonly jobLastExecutionMs: number;
+  /** Set when removal was asked for; the row goes when its last task has gone. */
+  readonly pendingDelete: boolean;
+}
+
+/** One version of a service's spec, stored once whatever the number of tasks. */
+export interface ServiceSpecVersion extends RowMeta {
+  /** `id` is specRowId(serviceId, specVersion). */
+  readonly serviceId: string;
+  readonly specVersion: number;
+  readonly spec: ServiceSpec;
+}
+
+export function specRowId(serviceId: string, specVersion: number): string {
+  return `${serviceId}.${specVersion}`;
+}
+
+export interface TaskStatus {
+  readonly state: TaskState;
+  readonly timestampMs: number;
+  /** What is going on ("started", "pending task scheduling"). */
+  readonly message: string;
+  /** Why not, in words for the user; empty when all is well. */
+  readonly err: string;
+  readonly containerId: string;
+  readonly pid: number;
+  readonly exitCode: number;
+  /** Host-mode ports as bound on the node. */
+  readonly ports: readonly PortConfig[];
+}
+
+export interface NetworkAttachment {
+  readonly networkId: string;
+  readonly addresses: readonly string[];
+  readonly aliases: readonly string[];
+}
+
+export interface Task extends RowMeta {
+  /** Empty for attachments of plain containers. */
+  readonly serviceId: string;
+  readonly serviceName: string;
+  readonly specVersion: number;
+  /** 1.. for replicated services, 0 for global ones. */
+  readonly slot: number;
+  /** Empty until the scheduler has chosen; preset for global services. */
+  readonly nodeId: string;
+  readonly desiredState: DesiredState;
+  readonly status: TaskStatus;
+  /** When the observed state first became RUNNING; 0 before. Stamped at apply from the status. */
+  readonly runningSinceMs: number;
+  /** Epoch ms before which desired READY is not promoted to RUNNING (restart delay); 0 = none. */
+  readonly startAfterMs: number;
+  /** Jobs: the iteration it belongs to. */
+  readonly jobIteration: number;
+  readonly assignedGeneric: readonly GenericResourceSpec[];
+  readonly networks: readonly NetworkAttachment[];
+}
+
+export interface Secret extends RowMeta {
+  readonly spec: {
+    readonly Name: string;
+    readonly Labels?: Labels;
+    /** Base64. */
+    readonly Data?: string;
+    readonly Driver?: { readonly Name?: string; readonly Options?: Labels };
+    readonly Templating?: { readonly Name?: string; readonly Options?: Labels };
+  };
+}
+
+export interface Config extends RowMeta {
+  readonly spec: {
+    readonly Name: string;
+    readonly Labels?: Labels;
+    /** Base64. */
+    readonly Data?: string;
+    readonly Templating?: { readonly Name?: string; readonly Options?: Labels };
+  };
+}
+
+export interface Network extends RowMeta {
+  /** Docker's `NetworkCreateRequest`, as sent. */
+  readonly spec: Readonly<Record<string, unknown>> & { readonly Name: string };
+  /** Filled by the allocator. */
+  readonly vni: number;
+  readonly subnets: readonly { readonly subnet: string; readonly gateway: string }[];
+}
+
+/** Docker's `SwarmSpec`; durations in nanoseconds. */
+export interface SwarmSpec {
+  readonly Name: string;
+  readonly Labels?: Labels;
+  readonly Orchestration: { readonly TaskHistoryRetentionLimit: number };
+  readonly Raft: {
+    readonly SnapshotInterval: number;
+    readonly KeepOldSnapshots: number;
+    readonly LogEntriesForSlowFollowers: number;
+    readonly ElectionTick: number;
+    readonly HeartbeatTick: number;
+  };
+  readonly Dispatcher: { readonly HeartbeatPeriod: number };
+  readonly CAConfig: {
+    readonly NodeCertExpiry: number;
+    readonly ExternalCAs?: readonly Readonly<Record<string, unknown>>[];
+    readonly SigningCACert?: string;
+    readonly SigningCAKey?: string;
+    readonly ForceRotate?: number;
+  };
+  readonly EncryptionConfig: { readonly AutoLockManagers: boolean };
+  readonly TaskDefaults: {
+    readonly LogDriver?: { readonly Name?: string; readonly Options?: Labels };
+  };
+}
+
+/** The one row of the cluster table; `id` is the cluster id (O of every certificate). */
+export interface Cluster extends RowMeta {
+  readonly spec: SwarmSpec;
+  readonly rootCa: {
+    readonly certPem: string;
+    /** In the replicated state, which is encrypted at rest; sent to no worker. */
+    readonly keyPem: string;
+  };
+  readonly joinTokens: { readonly worker: string; readonly manager: string };
+  readonly defaultAddrPool: readonly string[];
+  readonly subnetSize: number;
+  readonly dataPathPort: number;
+  readonly rootRotationInProgress: boolean;
+}
+
+/** Every table of the state and its row type. */
+export interface Tables {
+  readonly cluster: Cluster;
+  readonly nodes: Node;
+  readonly members: Member;
+  readonly services: Service;
+  readonly serviceSpecs: ServiceSpecVersion;
+  readonly tasks: Task;
+  readonly secrets: Secret;
+  readonly configs: Config;
+  readonly networks: Network;
+}
+
+export type TableName = keyof Tables;
+
+export const TABLE_NAMES: readonly TableName[] = [
+  "cluster",
+  "nodes",
+  "members",
+  "services",
+  "serviceSpecs",
+  "tasks",
+  "secrets",
+  "configs",
+  "networks",
+];
