@@ -1,0 +1,295 @@
+import type { Clock, Timer } from "../base/clock.ts";
+import { assert, errorMessage, SwarmError } from "../base/errors.ts";
+import type { IdSource } from "../base/ids.ts";
+import type { Logger } from "../base/logger.ts";
+import type { TaskStatusUpdate } from "../model/assignment.ts";
+import type { Change, Commit } from "../model/change.ts";
+import { NS_PER_MS } from "../model/defaults.ts";
+import type { Node, NodeDescription } from "../model/rows.ts";
+import type { ManagerMessage, NodeMessage } from "../rpc/gen/swarmd/v1/dispatcher.ts";
+import type { StateStore } from "../state/ports.ts";
+import { Liveness, type LivenessOptions } from "./core/liveness.ts";
+import { LogBroker } from "./log-broker.ts";
+import { decodeDescription, decodeStatusUpdates } from "./messages.ts";
+import { type NodeConnection, NodeSession } from "./node-session.ts";
+import { StatusBatcher } from "./status-batcher.ts";
+
+/** Grace in heartbeat periods: silence of this many makes a node DOWN. */
+const GRACE_PERIODS = 2;
+/** A node beats this many times a period, so one lost beat means nothing. */
+const BEATS_PER_PERIOD = 5;
+const LIVENESS_CHECK_MS = 250;
+const MAX_CHECK_GAP_MS = 2_000;
+
+export interface DispatcherDeps {
+  readonly store: StateStore;
+  readonly clock: Clock;
+  readonly ids: IdSource;
+  readonly logger: Logger;
+}
+
+export interface DispatcherOptions {
+  /** Node id of this manager, for the log. */
+  readonly nodeId: string;
+}
+
+/**
+ * The leader's end of all node sessions: assignments out, statuses and heartbeats in, silence
+ * noticed. One object a term of leadership; `run` ends with it and closes every session, so that
+ * the nodes turn to the next leader.
+ */
+export class Dispatcher {
+  readonly #deps: DispatcherDeps;
+  readonly #sessions = new Map<string, NodeSession>();
+  readonly #liveness: Liveness;
+  readonly #controller = new AbortController();
+  readonly #batcher: StatusBatcher;
+  readonly logs: LogBroker;
+
+  constructor(_options: DispatcherOptions, deps: DispatcherDeps) {
+    this.#deps = deps;
+    this.#liveness = new Liveness(this.#livenessOptions());
+    this.#batcher = new StatusBatcher({ store: deps.store, signal: this.#controller.signal });
+    this.logs = new LogBroker({
+      store: deps.store,
+      ids: deps.ids,
+      session: nodeId => this.#sessions.get(nodeId),
+    });
+  }
+
+  get sessionCount(): number {
+    return this.#sessions.size;
+  }
+
+  /** Serves until the signal aborts (leadership lost or shutdown). */
+  async run(signal: AbortSignal): Promise<void> {
+    const { store, clock } = this.#deps;
+    for (const node of store.view.table("nodes").all()) this.#expect(node);
+    const stopWatching = store.onCommit(commit => this.#onCommit(commit));
+    let timer: Timer | null = null;
+    const check = (): void => {
+      this.#checkLiveness();
+      timer = clock.setTimer("dispatcher-liveness", LIVENESS_CHECK_MS, check);
+    };
+    check();
+    await new Promise<void>(resolve => {
+      if (signal.aborted) resolve();
+      signal.addEventListener("abort", () => resolve(), { once: true });
+    });
+    (timer as Timer | null)?.cancel();
+    stopWatching();
+    this.#controller.abort(new SwarmError("not_leader", "this manager is no longer the leader"));
+    for (const session of this.#sessions.values()) session.close();
+    this.#sessions.clear();
+    this.logs.close();
+  }
+
+  /** Opens the session of an authenticated node. A newer session of a node replaces the older. */
+  open(connection: NodeConnection): {
+    onMessage(message: NodeMessage): void;
+    onClose(): void;
+  } {
+    const nodeId = connection.nodeId;
+    const session = new NodeSession(this.#deps.ids.newId(), connection, this.#deps.logger);
+    return {
+      onMessage: message => this.#onMessage(session, message),
+      onClose: () => {
+        session.close();
+        if (this.#sessions.get(nodeId) !== session) return;
+        this.#sessions.delete(nodeId);
+        this.logs.onSessionEnd(nodeId);
+      },
+    };
+  }
+
+  /** The managers' addresses changed or a role did: tell every node. */
+  announceManagers(): void {
+    for (const session of this.#sessions.values()) session.send(this.#managersFor(session.nodeId));
+  }
+
+  #livenessOptions(): LivenessOptions {
+    const graceMs = this.#periodMs() * GRACE_PERIODS;
+    return { graceMs, firstGraceMs: graceMs * 2, maxCheckGapMs: MAX_CHECK_GAP_MS };
+  }
+
+  #periodMs(): number {
+    const [cluster] = this.#deps.store.view.table("cluster").all();
+    assert(cluster !== undefined, "a leader has a cluster row");
+    return Math.max(1_000, cluster.spec.Dispatcher.HeartbeatPeriod / NS_PER_MS);
+  }
+
+  #expect(node: Node): void {
+    if (node.status.state !== "down") {
+      this.#liveness.expect(node.id, this.#deps.clock.monoMs());
+    }
+  }
+
+  #onMessage(session: NodeSession, message: NodeMessage): void {
+    const body = message.body;
+    if (body === undefined || session.closed) return;
+    this.#liveness.heard(session.nodeId, this.#deps.clock.monoMs());
+    switch (body.$case) {
+      case "hello":
+        this.#guard(session, this.#welcome(session, body.value.descriptionJson, body.value.addr));
+        return;
+      case "heartbeat":
+        this.#guard(session, this.#revive(session.nodeId));
+        return;
+      case "description":
+        this.#guard(session, this.#describe(session.nodeId, body.value.descriptionJson));
+        return;
+      case "statuses":
+        this.#guard(
+          session,
+          this.#recordStatuses(session, body.value.sequence, body.value.updatesJson),
+        );
+        return;
+    }
+  }
+
+  /** A session whose message could not be handled ends; the node comes again with everything. */
+  #guard(session: NodeSession, work: Promise<void>): void {
+    work.catch((error: unknown) => {
+      if (!this.#controller.signal.aborted) {
+        this.#deps.logger.warn("node session ended by an error", {
+          node: session.nodeId,
+          error: errorMessage(error),
+        });
+      }
+      session.close(error);
+      if (this.#sessions.get(session.nodeId) === session) this.#sessions.delete(session.nodeId);
+    });
+  }
+
+  async #welcome(session: NodeSession, descriptionJson: string, addr: string): Promise<void> {
+    const { store } = this.#deps;
+    const description = decodeDescription(descriptionJson);
+    const node = store.view.table("nodes").get(session.nodeId);
+    if (node === undefined) {
+      throw new SwarmError("permission_denied", `node ${session.nodeId} is not of this cluster`);
+    }
+    await store.submit(
+      [nodePatch(node.id, { description, status: { state: "ready", message: "", addr } })],
+      this.#controller.signal,
+    );
+    if (session.closed || this.#controller.signal.aborted) return;
+    this.#sessions.get(session.nodeId)?.close();
+    this.#sessions.set(session.nodeId, session);
+    session.send({
+      body: {
+        $case: "welcome",
+        value: {
+          sessionId: session.id,
+          heartbeatMs: Math.floor(this.#periodMs() / BEATS_PER_PERIOD),
+        },
+      },
+    });
+    session.send(this.#managersFor(session.nodeId));
+    session.sendComplete(store.view);
+    this.logs.onSession(session.nodeId);
+  }
+
+  /** A node that was called down and is heard again is ready again. */
+  async #revive(nodeId: string): Promise<void> {
+    const node = this.#deps.store.view.table("nodes").get(nodeId);
+    if (node === undefined || node.status.state === "ready") return;
+    await this.#deps.store.submit(
+      [nodePatch(nodeId, { status: { ...node.status, state: "ready", message: "" } })],
+      this.#controller.signal,
+    );
+  }
+
+  async #describe(nodeId: string, descriptionJson: string): Promise<void> {
+    const description = decodeDescription(descriptionJson);
+    const node = this.#deps.store.view.table("nodes").get(nodeId);
+    if (node === undefined) return;
+    if (JSON.stringify(node.description) === JSON.stringify(description)) return;
+    await this.#deps.store.submit([nodePatch(nodeId, { description })], this.#controller.signal);
+  }
+
+  /** Only statuses of the node's own tasks are taken: the sender is who its certificate says. */
+  async #recordStatuses(
+    session: NodeSession,
+    sequence: number,
+    updatesJson: readonly string[],
+  ): Promise<void> {
+    const tasks = this.#deps.store.view.table("tasks");
+    const own: TaskStatusUpdate[] = decodeStatusUpdates(updatesJson).filter(
+      update => tasks.get(update.taskId)?.nodeId === session.nodeId,
+    );
+    await this.#batcher.submit(own);
+    session.send({ body: { $case: "statusAck", value: { sequence } } });
+  }
+
+  #onCommit(commit: Commit): void {
+    const touched = new Map<string, Set<string>>();
+    let membersChanged = false;
+    for (const event of commit.events) {
+      if (event.table === "tasks") {
+        for (const row of [event.before, event.after]) {
+          if (row === null || row.nodeId === "") continue;
+          const ids = touched.get(row.nodeId) ?? new Set();
+          touched.set(row.nodeId, ids.add(event.id));
+        }
+      } else if (event.table === "members") membersChanged = true;
+      else if (event.table === "nodes") this.#onNode(event.id, event.before, event.after);
+      else if (event.table === "cluster") this.#liveness.setOptions(this.#livenessOptions());
+    }
+    for (const [nodeId, taskIds] of touched) {
+      this.#sessions.get(nodeId)?.sendIncremental(this.#deps.store.view, taskIds);
+    }
+    if (membersChanged) this.announceManagers();
+    this.logs.onCommit(commit);
+  }
+
+  #onNode(nodeId: string, before: Node | null, after: Node | null): void {
+    if (after === null) {
+      this.#liveness.forget(nodeId);
+      const session = this.#sessions.get(nodeId);
+      this.#sessions.delete(nodeId);
+      session?.close(new SwarmError("permission_denied", "this node was removed from the cluster"));
+      return;
+    }
+    if (before === null) this.#expect(after);
+    if (before !== null && before.spec.Role !== after.spec.Role) {
+      this.#sessions.get(nodeId)?.send(this.#managersFor(nodeId));
+    }
+  }
+
+  #managersFor(nodeId: string): ManagerMessage {
+    const view = this.#deps.store.view;
+    const addrs = [...view.table("members").all()].map(member => member.addr);
+    const role = view.table("nodes").get(nodeId)?.spec.Role ?? "worker";
+    return { body: { $case: "managers", value: { addrs, role } } };
+  }
+
+  #checkLiveness(): void {
+    const silent = this.#liveness.expired(this.#deps.clock.monoMs());
+    const changes: Change[] = [];
+    for (const nodeId of silent) {
+      const node = this.#deps.store.view.table("nodes").get(nodeId);
+      this.#sessions.get(nodeId)?.close();
+      this.#sessions.delete(nodeId);
+      if (node === undefined || node.status.state === "down") continue;
+      this.#deps.logger.warn("node is down", {
+        node: nodeId,
+        hostname: node.description?.hostname,
+      });
+      const message = "heartbeat failure";
+      changes.push(nodePatch(nodeId, { status: { ...node.status, state: "down", message } }));
+    }
+    if (changes.length === 0) return;
+    this.#deps.store.submit(changes, this.#controller.signal).catch((error: unknown) => {
+      if (this.#controller.signal.aborted) return;
+      this.#deps.logger.warn("could not record silent nodes", { error: errorMessage(error) });
+      for (const nodeId of silent) this.#liveness.expect(nodeId, this.#deps.clock.monoMs());
+    });
+  }
+}
+
+function nodePatch(
+  id: string,
+  fields: { readonly description?: NodeDescription; readonly status?: Node["status"] },
+): Change {
+  return { op: "patch", table: "nodes", id, fields };
+}

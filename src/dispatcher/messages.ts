@@ -1,0 +1,95 @@
+import { SwarmError } from "../base/errors.ts";
+import type { TaskStatusUpdate } from "../model/assignment.ts";
+import type { NodeDescription } from "../model/rows.ts";
+import { TASK_STATES } from "../model/task-state.ts";
+
+/** Status updates in one message; an honest node sends at most this many. */
+export const MAX_UPDATES_PER_MESSAGE = 1_000;
+const MAX_TEXT_CHARS = 4_096;
+
+const KNOWN_STATES: ReadonlySet<string> = new Set(TASK_STATES);
+
+function parse(json: string, what: string): Record<string, unknown> {
+  try {
+    const value: unknown = JSON.parse(json);
+    if (typeof value === "object" && value !== null && !Array.isArray(value)) {
+      return { ...value };
+    }
+  } catch (error) {
+    throw new SwarmError("invalid_argument", `${what} is not JSON`, {}, error);
+  }
+  throw new SwarmError("invalid_argument", `${what} is not a JSON object`);
+}
+
+function clip(value: unknown): string {
+  return typeof value === "string" ? value.slice(0, MAX_TEXT_CHARS) : "";
+}
+
+function count(value: unknown): number {
+  return typeof value === "number" && Number.isFinite(value) && value >= 0 ? value : 0;
+}
+
+/** A node's description of itself, made safe: the sender may be compromised (T1, T16). */
+export function decodeDescription(json: string): NodeDescription {
+  const raw = parse(json, "node description");
+  const resources =
+    typeof raw["resources"] === "object" && raw["resources"] !== null
+      ? { ...(raw["resources"] as Record<string, unknown>) }
+      : {};
+  const labels: Record<string, string> = {};
+  for (const [key, value] of Object.entries((raw["engineLabels"] as object | undefined) ?? {})) {
+    labels[clip(key)] = clip(value);
+  }
+  const plugins = Array.isArray(raw["plugins"]) ? (raw["plugins"] as unknown[]) : [];
+  return {
+    hostname: clip(raw["hostname"]),
+    architecture: clip(raw["architecture"]),
+    os: clip(raw["os"]),
+    resources: {
+      nanoCpus: count(resources["nanoCpus"]),
+      memoryBytes: count(resources["memoryBytes"]),
+      generic: Array.isArray(resources["generic"])
+        ? (resources["generic"] as NodeDescription["resources"]["generic"])
+        : [],
+    },
+    engineVersion: clip(raw["engineVersion"]),
+    engineLabels: labels,
+    plugins: plugins.map(plugin => {
+      const { type, name } = plugin as Record<string, unknown>;
+      return { type: clip(type), name: clip(name) };
+    }),
+  };
+}
+
+/** Task statuses as a node reports them, made safe. */
+export function decodeStatusUpdates(updatesJson: readonly string[]): TaskStatusUpdate[] {
+  if (updatesJson.length > MAX_UPDATES_PER_MESSAGE) {
+    throw new SwarmError(
+      "invalid_argument",
+      `a status message holds ${updatesJson.length} updates, at most ${MAX_UPDATES_PER_MESSAGE} are taken`,
+    );
+  }
+  return updatesJson.map(json => {
+    const { taskId, status } = parse(json, "task status");
+    const fields = { ...(status as Record<string, unknown> | undefined) };
+    const state = clip(fields["state"]);
+    if (typeof taskId !== "string" || !KNOWN_STATES.has(state)) {
+      throw new SwarmError("invalid_argument", `a task status has the unknown state '${state}'`);
+    }
+    return {
+      taskId,
+      status: {
+        state: state as TaskStatusUpdate["status"]["state"],
+        timestampMs: count(fields["timestampMs"]),
+        message: clip(fields["message"]),
+        err: clip(fields["err"]),
+        containerId: clip(fields["containerId"]),
+        pid: count(fields["pid"]),
+        exitCode: typeof fields["exitCode"] === "number" ? fields["exitCode"] : 0,
+        ports: Array.isArray(fields["ports"])
+          ? (fields["ports"] as TaskStatusUpdate["status"]["ports"])
+          : [],
+      },
+    };
+  });
+}

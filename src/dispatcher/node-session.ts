@@ -1,0 +1,91 @@
+import type { Logger } from "../base/logger.ts";
+import type { AssignmentChange } from "../model/assignment.ts";
+import type { StateView } from "../model/view.ts";
+import type { ManagerMessage } from "../rpc/gen/swarmd/v1/dispatcher.ts";
+import { chunkChanges, NodeAssignments } from "./core/assignments.ts";
+
+/** Encoded changes in one message; well below the transport's message limit. */
+const MAX_MESSAGE_BYTES = 1024 * 1024;
+/** What may wait for a slow node before its session ends (it then comes again with COMPLETE). */
+const MAX_BACKLOG_MESSAGES = 4_096;
+
+/** The wire to one node, as the transport gives it. */
+export interface NodeConnection {
+  readonly nodeId: string;
+  send(message: ManagerMessage): void;
+  /** Messages accepted by `send` and not yet taken by the network. */
+  readonly backlog: number;
+  close(error?: unknown): void;
+}
+
+/** One node's session: numbers its assignment messages and knows what the node was told. */
+export class NodeSession {
+  readonly id: string;
+  readonly nodeId: string;
+  readonly #connection: NodeConnection;
+  readonly #logger: Logger;
+  readonly #assignments: NodeAssignments;
+  #sequence = 0;
+  #completeSent = false;
+  #closed = false;
+
+  constructor(id: string, connection: NodeConnection, logger: Logger) {
+    this.id = id;
+    this.nodeId = connection.nodeId;
+    this.#connection = connection;
+    this.#logger = logger;
+    this.#assignments = new NodeAssignments(connection.nodeId);
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  send(message: ManagerMessage): void {
+    if (this.#closed) return;
+    if (this.#connection.backlog > MAX_BACKLOG_MESSAGES) {
+      this.#logger.warn("node does not keep up with its assignments", { node: this.nodeId });
+      this.close();
+      return;
+    }
+    this.#connection.send(message);
+  }
+
+  sendComplete(view: StateView): void {
+    const changes = this.#assignments.complete(view);
+    this.#completeSent = true;
+    this.#sendAssignments(changes, true);
+  }
+
+  sendIncremental(view: StateView, taskIds: Iterable<string>): void {
+    if (!this.#completeSent) return;
+    const changes = this.#assignments.incremental(view, taskIds);
+    if (changes.length > 0) this.#sendAssignments(changes, false);
+  }
+
+  #sendAssignments(changes: readonly AssignmentChange[], complete: boolean): void {
+    const chunks = chunkChanges(
+      changes.map(change => JSON.stringify(change)),
+      MAX_MESSAGE_BYTES,
+    );
+    chunks.forEach((changesJson, i) => {
+      const appliesTo = complete ? 0 : this.#sequence;
+      this.#sequence += 1;
+      const resultsIn = this.#sequence;
+      const last = i === chunks.length - 1;
+      this.send({
+        body: {
+          $case: "assignments",
+          value: { complete, appliesTo, resultsIn, last, changesJson },
+        },
+      });
+    });
+  }
+
+  /** Idempotent. */
+  close(error?: unknown): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#connection.close(error);
+  }
+}

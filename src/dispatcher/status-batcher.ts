@@ -1,0 +1,80 @@
+import { newDeferred, withSignal } from "../base/async.ts";
+import { SwarmError } from "../base/errors.ts";
+import type { TaskStatusUpdate } from "../model/assignment.ts";
+import type { Change } from "../model/change.ts";
+import type { StateStore } from "../state/ports.ts";
+
+/** Statuses in one transaction. */
+const MAX_BATCH_UPDATES = 200;
+/** Statuses waiting for the log, over all nodes; beyond it a node is told to come again. */
+const MAX_PENDING_UPDATES = 50_000;
+
+interface Waiting {
+  readonly updates: readonly TaskStatusUpdate[];
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/**
+ * Gathers the status reports of all nodes into few transactions: while one is in the log, the
+ * following ones wait and go together. A report is acknowledged only after its commit.
+ */
+export class StatusBatcher {
+  readonly #store: StateStore;
+  readonly #signal: AbortSignal;
+  #waiting: Waiting[] = [];
+  #pendingUpdates = 0;
+  #running = false;
+
+  constructor(deps: { readonly store: StateStore; readonly signal: AbortSignal }) {
+    this.#store = deps.store;
+    this.#signal = deps.signal;
+  }
+
+  /** Resolves when the updates are committed. Rejects as StateStore.submit. */
+  submit(updates: readonly TaskStatusUpdate[]): Promise<void> {
+    if (updates.length === 0) return Promise.resolve();
+    if (this.#pendingUpdates + updates.length > MAX_PENDING_UPDATES) {
+      return Promise.reject(
+        new SwarmError("resource_exhausted", "too many task statuses wait for the log"),
+      );
+    }
+    const { promise, resolve, reject } = newDeferred<void>();
+    this.#waiting.push({ updates, resolve, reject });
+    this.#pendingUpdates += updates.length;
+    if (!this.#running) void this.#drain();
+    return withSignal(promise, this.#signal);
+  }
+
+  async #drain(): Promise<void> {
+    this.#running = true;
+    while (this.#waiting.length > 0) {
+      const batch = this.#take();
+      const changes: Change[] = batch.flatMap(({ updates }) =>
+        updates.map(({ taskId, status }) => ({ op: "taskStatus" as const, id: taskId, status })),
+      );
+      try {
+        for (let i = 0; i < changes.length; i += MAX_BATCH_UPDATES) {
+          await this.#store.submit(changes.slice(i, i + MAX_BATCH_UPDATES), this.#signal);
+        }
+        for (const waiting of batch) waiting.resolve();
+      } catch (error) {
+        for (const waiting of batch) waiting.reject(error);
+      }
+    }
+    this.#running = false;
+  }
+
+  #take(): Waiting[] {
+    const batch: Waiting[] = [];
+    let updates = 0;
+    while (updates < MAX_BATCH_UPDATES) {
+      const next = this.#waiting.shift();
+      if (next === undefined) break;
+      batch.push(next);
+      updates += next.updates.length;
+    }
+    this.#pendingUpdates -= updates;
+    return batch;
+  }
+}
