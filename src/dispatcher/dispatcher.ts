@@ -133,6 +133,7 @@ export class Dispatcher {
         this.#guard(session, this.#welcome(session, body.value.descriptionJson, body.value.addr));
         return;
       case "heartbeat":
+        session.send({ body: { $case: "heartbeat", value: {} } });
         this.#guard(session, this.#revive(session.nodeId));
         return;
       case "description":
@@ -173,7 +174,11 @@ export class Dispatcher {
       this.#controller.signal,
     );
     if (session.closed || this.#controller.signal.aborted) return;
-    this.#sessions.get(session.nodeId)?.close();
+    const older = this.#sessions.get(session.nodeId);
+    if (older !== undefined) {
+      older.close();
+      this.logs.onSessionEnd(session.nodeId);
+    }
     this.#sessions.set(session.nodeId, session);
     session.send({
       body: {

@@ -64,6 +64,9 @@ export interface ManagerMessage {
     | { $case: "logUnsubscribe"; value: LogUnsubscribe }
     | { $case: "managers"; value: Managers }
     | { $case: "redirect"; value: Redirect }
+    | //
+    /** Answers each of the node's heartbeats, so that the node notices a dead manager too. */
+    { $case: "heartbeat"; value: Heartbeat }
     | undefined;
 }
 
@@ -431,6 +434,9 @@ export const ManagerMessage: MessageFns<ManagerMessage> = {
       case "redirect":
         Redirect.encode(message.body.value, writer.uint32(58).fork()).join();
         break;
+      case "heartbeat":
+        Heartbeat.encode(message.body.value, writer.uint32(66).fork()).join();
+        break;
     }
     return writer;
   },
@@ -502,6 +508,14 @@ export const ManagerMessage: MessageFns<ManagerMessage> = {
             }
 
             message.body = { $case: "redirect", value: Redirect.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.body = { $case: "heartbeat", value: Heartbeat.decode(reader, reader.uint32()) };
             continue;
           }
         }

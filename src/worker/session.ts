@@ -1,0 +1,352 @@
+import type { ClientDuplexStream } from "@grpc/grpc-js";
+import { newDeferred } from "../base/async.ts";
+import { Backoff } from "../base/backoff.ts";
+import { type Clock, sleep, type Timer } from "../base/clock.ts";
+import { errorMessage, SwarmError, toSwarmError } from "../base/errors.ts";
+import type { Logger } from "../base/logger.ts";
+import { type Rng, randomInt } from "../base/rng.ts";
+import type { AgentPort, AssignmentChange, LogSubscription } from "../model/assignment.ts";
+import type { NodeRole } from "../model/rows.ts";
+import type {
+  Assignments,
+  DispatcherClient,
+  LogChunk,
+  ManagerMessage,
+  NodeMessage,
+} from "../rpc/gen/swarmd/v1/dispatcher.ts";
+import type { StatusOutbox } from "./status-outbox.ts";
+
+const RECONNECT = { baseMs: 100, maxMs: 2_000 };
+/** Silence of the manager, in heartbeats of ours, after which the session is given up. */
+const MAX_SILENT_BEATS = 3;
+const WELCOME_TIMEOUT_MS = 3_000;
+const DESCRIBE_EVERY_MS = 20_000;
+/** Statuses that come within this go in one message. */
+const STATUS_GATHER_MS = 5;
+const MAX_LOG_SUBSCRIPTIONS = 200;
+
+type Stream = ClientDuplexStream<NodeMessage, ManagerMessage>;
+
+export interface SessionOptions {
+  readonly nodeId: string;
+  /** This node's cluster address, for display. */
+  readonly addr: string;
+}
+
+export interface SessionDeps {
+  readonly agent: AgentPort;
+  readonly outbox: StatusOutbox;
+  /** A client on a mutually authenticated channel to a manager. */
+  readonly dial: (addr: string) => DispatcherClient;
+  /** Turns a gRPC failure into a SwarmError. */
+  readonly toError: (error: unknown) => SwarmError;
+  /** Known managers, best first; never empty on a node that has joined. */
+  readonly managers: () => readonly string[];
+  /** The leader told us where managers are and what our role is now. */
+  readonly onManagers: (addrs: readonly string[], role: NodeRole | null) => void;
+  /** The cluster has removed this node. */
+  readonly onRemoved: () => void;
+  readonly clock: Clock;
+  readonly rng: Rng;
+  readonly logger: Logger;
+}
+
+/**
+ * Keeps one session with the leader's dispatcher: finds the leader by redirects, beats, reports
+ * statuses until acknowledged, hands assignments to the agent in order. While no manager answers
+ * it only tries again; the agent's tasks run on.
+ */
+export class SessionClient {
+  readonly #options: SessionOptions;
+  readonly #deps: SessionDeps;
+  #leaderHint = "";
+  #connectedTo = "";
+
+  constructor(options: SessionOptions, deps: SessionDeps) {
+    this.#options = options;
+    this.#deps = deps;
+  }
+
+  /** Address of the manager that serves this node's session; empty when none does. */
+  get manager(): string {
+    return this.#connectedTo;
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    const { clock, rng, logger } = this.#deps;
+    const backoff = new Backoff(RECONNECT, rng);
+    let attempt = 0;
+    while (!signal.aborted) {
+      const addr = this.#nextAddr(attempt);
+      attempt += 1;
+      const session = new Session(this.#options, this.#deps, addr);
+      try {
+        await session.run(signal, () => {
+          this.#connectedTo = addr;
+          attempt = 0;
+          backoff.reset();
+          logger.info("session open", { manager: addr });
+        });
+      } catch (error) {
+        const failure = this.#deps.toError(error);
+        if (signal.aborted) break;
+        logger.debug("session ended", { manager: addr, error: failure.message });
+        if (failure.code === "permission_denied" && failure.message.includes("removed")) {
+          this.#deps.onRemoved();
+          break;
+        }
+      }
+      this.#connectedTo = "";
+      this.#deps.outbox.requeue();
+      const redirected = session.redirectedTo !== "" && session.redirectedTo !== addr;
+      this.#leaderHint = redirected ? session.redirectedTo : "";
+      if (!redirected || attempt > 2) {
+        await sleep(clock, backoff.nextMs(), signal).catch(() => undefined);
+      }
+    }
+    this.#connectedTo = "";
+  }
+
+  #nextAddr(attempt: number): string {
+    if (this.#leaderHint !== "") return this.#leaderHint;
+    const addrs = this.#deps.managers();
+    if (addrs.length === 0) throw new SwarmError("failed_precondition", "no manager is known");
+    const start = attempt === 0 ? randomInt(this.#deps.rng, addrs.length) : attempt;
+    return addrs[start % addrs.length] ?? "";
+  }
+}
+
+/** One connection to one manager. */
+class Session {
+  readonly #options: SessionOptions;
+  readonly #deps: SessionDeps;
+  readonly #addr: string;
+  readonly #timers = new Set<Timer>();
+  readonly #logReaders = new Map<string, AbortController>();
+  readonly #ended = newDeferred<void>();
+  #client: DispatcherClient | null = null;
+  #stream: Stream | null = null;
+  #applying: Promise<void> = Promise.resolve();
+  #gathered: AssignmentChange[] = [];
+  #sequence = 0;
+  #flushTimer: Timer | null = null;
+  #silenceTimer: Timer | null = null;
+  #onWelcome: () => void = () => undefined;
+  redirectedTo = "";
+
+  constructor(options: SessionOptions, deps: SessionDeps, addr: string) {
+    this.#options = options;
+    this.#deps = deps;
+    this.#addr = addr;
+  }
+
+  async run(signal: AbortSignal, onWelcome: () => void): Promise<void> {
+    this.#onWelcome = onWelcome;
+    const description = await this.#deps.agent.describe();
+    this.#client = this.#deps.dial(this.#addr);
+    const stream = this.#client.session();
+    this.#stream = stream;
+    stream.on("data", (message: ManagerMessage) => this.#onMessage(message));
+    stream.on("error", (error: Error) => this.#ended.reject(error));
+    stream.on("end", () => this.#ended.resolve());
+    const onAbort = (): void => this.#ended.resolve();
+    signal.addEventListener("abort", onAbort, { once: true });
+    this.#expectWithin(WELCOME_TIMEOUT_MS);
+    const descriptionJson = JSON.stringify(description);
+    stream.write({
+      body: { $case: "hello", value: { descriptionJson, addr: this.#options.addr } },
+    });
+    try {
+      await this.#ended.promise;
+    } finally {
+      signal.removeEventListener("abort", onAbort);
+      this.#close();
+      await this.#applying.catch(() => undefined);
+    }
+  }
+
+  #close(): void {
+    for (const timer of this.#timers) timer.cancel();
+    this.#silenceTimer?.cancel();
+    this.#deps.outbox.onReport(() => undefined);
+    for (const reader of this.#logReaders.values()) reader.abort();
+    this.#stream?.cancel();
+  }
+
+  #onMessage(message: ManagerMessage): void {
+    const body = message.body;
+    if (body === undefined) return;
+    this.#silenceTimer?.cancel();
+    this.#expectWithin(this.#silenceMs);
+    switch (body.$case) {
+      case "welcome":
+        this.#welcomed(body.value.heartbeatMs);
+        return;
+      case "assignments":
+        this.#onAssignments(body.value);
+        return;
+      case "statusAck":
+        this.#deps.outbox.acknowledge(body.value.sequence);
+        return;
+      case "logSubscribe":
+        this.#startLogs(JSON.parse(body.value.subscriptionJson) as LogSubscription);
+        return;
+      case "logUnsubscribe":
+        this.#logReaders.get(body.value.id)?.abort();
+        return;
+      case "managers":
+        this.#deps.onManagers(body.value.addrs, parseRole(body.value.role));
+        return;
+      case "redirect":
+        this.redirectedTo = body.value.leaderAddr;
+        this.#ended.resolve();
+        return;
+      case "heartbeat":
+        return;
+    }
+  }
+
+  #silenceMs = WELCOME_TIMEOUT_MS;
+
+  #expectWithin(ms: number): void {
+    this.#silenceTimer = this.#deps.clock.setTimer("session-silence", ms, () => {
+      this.#ended.reject(new SwarmError("unavailable", `manager ${this.#addr} does not answer`));
+    });
+  }
+
+  #welcomed(heartbeatMs: number): void {
+    this.#onWelcome();
+    this.#silenceMs = heartbeatMs * MAX_SILENT_BEATS;
+    this.#silenceTimer?.cancel();
+    this.#expectWithin(this.#silenceMs);
+    this.#every("heartbeat", heartbeatMs, () => {
+      this.#stream?.write({ body: { $case: "heartbeat", value: {} } });
+    });
+    this.#every("describe", DESCRIBE_EVERY_MS, () => void this.#describe());
+    this.#deps.outbox.onReport(() => this.#scheduleFlush());
+    this.#flush();
+  }
+
+  #every(name: string, periodMs: number, fn: () => void): void {
+    const again = (): void => {
+      const timer = this.#deps.clock.setTimer(name, periodMs, () => {
+        this.#timers.delete(timer);
+        fn();
+        again();
+      });
+      this.#timers.add(timer);
+    };
+    again();
+  }
+
+  async #describe(): Promise<void> {
+    try {
+      const descriptionJson = JSON.stringify(await this.#deps.agent.describe());
+      this.#stream?.write({ body: { $case: "description", value: { descriptionJson } } });
+    } catch (error) {
+      this.#deps.logger.debug("the Engine did not describe itself", { error: errorMessage(error) });
+    }
+  }
+
+  #scheduleFlush(): void {
+    if (this.#flushTimer !== null) return;
+    const timer = this.#deps.clock.setTimer("status-flush", STATUS_GATHER_MS, () => {
+      this.#timers.delete(timer);
+      this.#flushTimer = null;
+      this.#flush();
+    });
+    this.#flushTimer = timer;
+    this.#timers.add(timer);
+  }
+
+  #flush(): void {
+    for (let batch = this.#deps.outbox.take(); batch !== null; batch = this.#deps.outbox.take()) {
+      const updatesJson = batch.updates.map(update => JSON.stringify(update));
+      this.#stream?.write({
+        body: { $case: "statuses", value: { sequence: batch.sequence, updatesJson } },
+      });
+    }
+  }
+
+  /** In order, and a gap ends the session: the next one begins with everything. */
+  #onAssignments(message: Assignments): void {
+    if (!message.complete && message.appliesTo !== this.#sequence) {
+      this.#ended.reject(
+        new SwarmError(
+          "internal",
+          `assignments apply to ${message.appliesTo} but this node is at ${this.#sequence}`,
+        ),
+      );
+      return;
+    }
+    this.#sequence = message.resultsIn;
+    this.#gathered.push(...message.changesJson.map(json => JSON.parse(json) as AssignmentChange));
+    if (!message.last) return;
+    const changes = this.#gathered;
+    this.#gathered = [];
+    this.#applying = this.#applying
+      .then(() => this.#deps.agent.applyAssignments(changes, message.complete))
+      .catch((error: unknown) => this.#ended.reject(error));
+  }
+
+  #startLogs(subscription: LogSubscription): void {
+    if (this.#logReaders.size >= MAX_LOG_SUBSCRIPTIONS) return;
+    const controller = this.#logReaders.get(subscription.id) ?? new AbortController();
+    this.#logReaders.set(subscription.id, controller);
+    void this.#publishLogs(subscription, controller.signal);
+  }
+
+  async #publishLogs(subscription: LogSubscription, signal: AbortSignal): Promise<void> {
+    const client = this.#client;
+    if (client === null) return;
+    const ended = new AbortController();
+    const upstream = client.publishLogs(() => ended.abort());
+    upstream.on("error", () => ended.abort());
+    const both = AbortSignal.any([signal, ended.signal]);
+    const send = async (chunk: LogChunk): Promise<void> => {
+      if (upstream.write(chunk) || both.aborted) return;
+      const drained = newDeferred<void>();
+      upstream.once("drain", drained.resolve);
+      both.addEventListener("abort", () => drained.resolve(), { once: true });
+      await drained.promise;
+    };
+    let problem = "";
+    try {
+      for await (const line of this.#deps.agent.readLogs(subscription, both)) {
+        if (both.aborted) break;
+        await send({
+          subscriptionId: subscription.id,
+          taskId: line.taskId,
+          stderr: line.stream === "stderr",
+          timestampNs: line.timestampNs,
+          data: Buffer.from(line.data),
+          attrs: { ...line.attrs },
+          done: false,
+          error: "",
+        });
+      }
+    } catch (error) {
+      problem = toSwarmError(error).message;
+    }
+    if (!both.aborted) await send(lastChunk(subscription.id, problem));
+    upstream.end();
+    if (signal.aborted || !subscription.options.follow) this.#logReaders.delete(subscription.id);
+  }
+}
+
+function lastChunk(subscriptionId: string, error: string): LogChunk {
+  return {
+    subscriptionId,
+    taskId: "",
+    stderr: false,
+    timestampNs: "0",
+    data: Buffer.alloc(0),
+    attrs: {},
+    done: true,
+    error,
+  };
+}
+
+function parseRole(text: string): NodeRole | null {
+  return text === "manager" || text === "worker" ? text : null;
+}
