@@ -159,8 +159,13 @@ export interface Task extends RowMeta {
   readonly nodeId: string;
   readonly desiredState: DesiredState;
   readonly status: TaskStatus;
-  /** When the observed state first became RUNNING; 0 before. Stamped at apply from the status. */
+  /**
+   * When the observed state first became RUNNING, by the leader's clock (a worker's may be wrong);
+   * 0 before. Stamped at apply, as is `endedAtMs`.
+   */
   readonly runningSinceMs: number;
+  /** When the observed state first became terminal, by the leader's clock; 0 before. */
+  readonly endedAtMs: number;
   /** Epoch ms before which desired READY is not promoted to RUNNING (restart delay); 0 = none. */
   readonly startAfterMs: number;
   /** Jobs: the iteration it belongs to. */

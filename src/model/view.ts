@@ -21,7 +21,9 @@ export interface StateView {
   tasksOfService(serviceId: string): readonly Task[];
   /** Tasks assigned to a node in order of id; by index. */
   tasksOfNode(nodeId: string): readonly Task[];
-  /** The service of that exact name; by index. */
+  /** The stored spec versions of a service in order of id; by index. */
+  specsOfService(serviceId: string): readonly ServiceSpecVersion[];
+  /** The service of that exact name that is not being deleted; by index. */
   serviceByName(name: string): Service | undefined;
   nodesByHostname(hostname: string): readonly Node[];
 }
