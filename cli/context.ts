@@ -1,0 +1,16 @@
+import type { ApiClient } from "./client.ts";
+
+/** What a command works with; nothing else reaches the outside. */
+export interface CliContext {
+  client(): ApiClient;
+  /** Writes to standard output as it is. */
+  out(text: string): void;
+  /** Writes a line to standard error. */
+  warn(line: string): void;
+  readonly stdoutIsTty: boolean;
+  readonly columns: number;
+  nowMs(): number;
+  sleep(ms: number): Promise<void>;
+  /** Aborts on Ctrl-C. */
+  readonly signal: AbortSignal;
+}

@@ -1,0 +1,69 @@
+import { Command, CommanderError, Option } from "commander";
+import { ApiClient } from "./client.ts";
+import { addDaemonCommand } from "./commands/daemon.ts";
+import { addSwarmCommands } from "./commands/swarm.ts";
+import type { CliContext } from "./context.ts";
+import { CliError, EXIT_USAGE } from "./errors.ts";
+
+const DEFAULT_HOST = "unix:///run/swarmd/swarmd.sock";
+const EXIT_INTERRUPTED = 130;
+
+function newContext(program: Command, signal: AbortSignal): CliContext & { close(): void } {
+  let client: ApiClient | null = null;
+  return {
+    client: () => {
+      client ??= new ApiClient(program.opts<{ host: string }>().host);
+      return client;
+    },
+    out: text => void process.stdout.write(text),
+    warn: line => void process.stderr.write(`${line}\n`),
+    stdoutIsTty: process.stdout.isTTY === true,
+    columns: process.stdout.columns ?? 80,
+    nowMs: () => Date.now(),
+    sleep: ms => new Promise(resolve => setTimeout(resolve, ms)),
+    signal,
+    close: () => client?.close(),
+  };
+}
+
+function newProgram(): Command {
+  return new Command("swarmd")
+    .description("A swarm of Docker hosts: replicated services, rolling updates, high availability")
+    .addOption(
+      new Option("-H, --host <host>", "daemon socket to connect to")
+        .env("SWARMD_HOST")
+        .default(DEFAULT_HOST),
+    )
+    .showHelpAfterError("(add --help for what is accepted)")
+    .enablePositionalOptions()
+    .exitOverride();
+}
+
+function exitCodeOf(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT_USAGE;
+  process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+  return error instanceof CliError ? error.exitCode : 1;
+}
+
+async function main(): Promise<void> {
+  const controller = new AbortController();
+  process.once("SIGINT", () => controller.abort());
+  const program = newProgram();
+  const context = newContext(program, controller.signal);
+  addDaemonCommand(program);
+  addSwarmCommands(program, context);
+  // Subcommands inherit exitOverride only when they are made after it; set it on all.
+  for (const command of allCommands(program)) command.exitOverride();
+  try {
+    await program.parseAsync();
+  } catch (error) {
+    process.exitCode = controller.signal.aborted ? EXIT_INTERRUPTED : exitCodeOf(error);
+  }
+  context.close();
+}
+
+function allCommands(command: Command): Command[] {
+  return [command, ...command.commands.flatMap(allCommands)];
+}
+
+await main();
