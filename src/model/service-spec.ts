@@ -123,6 +123,8 @@ export interface ContainerSpec {
   readonly CapabilityDrop?: readonly string[];
   readonly Ulimits?: readonly Ulimit[];
   readonly OomScoreAdj?: number;
+  /** Credentials for the image, as base64 of Docker's X-Registry-Auth. Never shown to a client. */
+  readonly PullOptions?: { readonly RegistryAuth?: string };
 }
 
 export interface GenericResourceSpec {
