@@ -1,0 +1,172 @@
+import type {
+  Change,
+  Commit,
+  RowEvent,
+  Transaction,
+  TransactionResult,
+} from "../../model/change.ts";
+import type { RowMeta, TableName, Task, TaskStatus } from "../../model/rows.ts";
+import { compareTaskStates, isTerminal } from "../../model/task-state.ts";
+import { canonicalJson } from "./canonical.ts";
+import { deepFreeze } from "./freeze.ts";
+import type { StateTables } from "./tables.ts";
+
+export interface ApplyOutcome {
+  readonly result: TransactionResult;
+  /** Null when nothing changed. */
+  readonly commit: Commit | null;
+}
+
+type Refusal = Extract<TransactionResult, { ok: false }>;
+
+interface Touched {
+  readonly table: TableName;
+  readonly id: string;
+  readonly before: RowMeta | undefined;
+}
+
+function refuse(code: Refusal["code"], message: string): Refusal {
+  return { ok: false, code, message };
+}
+
+function outOfSequence(): Refusal {
+  return refuse("out_of_sequence", "update out of sequence");
+}
+
+/** The transaction in progress: writes go straight to the tables, and are undone if it fails. */
+class Draft {
+  readonly #state: StateTables;
+  readonly #index: number;
+  readonly #nowMs: number;
+  readonly #touched = new Map<string, Touched>();
+
+  constructor(state: StateTables, index: number, nowMs: number) {
+    this.#state = state;
+    this.#index = index;
+    this.#nowMs = nowMs;
+  }
+
+  get(table: TableName, id: string): RowMeta | undefined {
+    return this.#state.rows(table).get(id);
+  }
+
+  /** Stamps and stores `row` in place of `before`. */
+  write<R extends { readonly id: string }>(
+    table: TableName,
+    row: R,
+    before: RowMeta | undefined,
+  ): Refusal | null {
+    const stamped: RowMeta = {
+      ...row,
+      version: this.#index,
+      createdAtMs: before?.createdAtMs ?? this.#nowMs,
+      updatedAtMs: this.#nowMs,
+    };
+    const after = table === "tasks" ? this.#stampTask(stamped as Task, before) : stamped;
+    if (after === null) return outOfSequence();
+    const rows = this.#state.rows(table);
+    if (!rows.admits(after)) return refuse("invalid_argument", `malformed row in ${table}`);
+    const conflict = this.#state.nameConflict(table, after);
+    if (conflict !== null) return refuse("already_exists", conflict);
+    deepFreeze(after);
+    this.#touch(table, row.id, before);
+    rows.put(row.id, after);
+    return null;
+  }
+
+  remove(table: TableName, id: string): void {
+    this.#touch(table, id, this.get(table, id));
+    this.#state.rows(table).put(id, undefined);
+  }
+
+  rollBack(): void {
+    for (const { table, id, before } of this.#touched.values()) {
+      this.#state.rows(table).put(id, before);
+    }
+  }
+
+  events(): RowEvent[] {
+    const events: RowEvent[] = [];
+    for (const { table, id, before = null } of this.#touched.values()) {
+      const after = this.get(table, id) ?? null;
+      if (before !== after) events.push({ table, id, before, after } as RowEvent);
+    }
+    return events;
+  }
+
+  #touch(table: TableName, id: string, before: RowMeta | undefined): void {
+    const key = `${table}/${id}`;
+    if (!this.#touched.has(key)) this.#touched.set(key, { table, id, before });
+  }
+
+  /** Null when the task would go back in its life, observed or desired. */
+  #stampTask(after: Task, before: RowMeta | undefined): Task | null {
+    const old = before as Task | undefined;
+    if (old !== undefined) {
+      if (compareTaskStates(after.desiredState, old.desiredState) < 0) return null;
+      if (compareTaskStates(after.status.state, old.status.state) < 0) return null;
+    }
+    const state = after.status.state;
+    const runs = state === "running" && !after.runningSinceMs;
+    const ended = isTerminal(state) && !after.endedAtMs;
+    return {
+      ...after,
+      runningSinceMs: runs ? this.#nowMs : after.runningSinceMs,
+      endedAtMs: ended ? this.#nowMs : after.endedAtMs,
+    };
+  }
+}
+
+function checkVersion(row: RowMeta | undefined, what: string, ifVersion: number): Refusal | null {
+  if (row === undefined) return refuse("not_found", `${what} not found`);
+  return row.version === ifVersion ? null : outOfSequence();
+}
+
+function applyStatus(draft: Draft, id: string, status: TaskStatus): Refusal | null {
+  const task = draft.get("tasks", id) as Task | undefined;
+  if (task === undefined) return null;
+  if (compareTaskStates(status.state, task.status.state) < 0) return null;
+  if (canonicalJson(status) === canonicalJson(task.status)) return null;
+  return draft.write("tasks", { ...task, status }, task);
+}
+
+function applyChange(draft: Draft, change: Change): Refusal | null {
+  if (change.op === "taskStatus") return applyStatus(draft, change.id, change.status);
+  const { table } = change;
+  const id = "row" in change ? change.row.id : change.id;
+  const row = draft.get(table, id);
+  if (change.op === "create") {
+    if (row === undefined) return draft.write(table, change.row, undefined);
+    return refuse("already_exists", `${table} ${id} already exists`);
+  }
+  if (change.ifVersion !== undefined) {
+    const refusal = checkVersion(row, `${table} ${id}`, change.ifVersion);
+    if (refusal !== null) return refusal;
+  }
+  if (row === undefined) return null;
+  if (change.op === "update") return draft.write(table, change.row, row);
+  if (change.op === "patch") return draft.write(table, { ...row, ...change.fields, id }, row);
+  draft.remove(table, id);
+  return null;
+}
+
+/**
+ * Applies a committed transaction whole or not at all. Deterministic: reads nothing but the state
+ * and the transaction. Total: every decoded transaction has an outcome. Changes that find nothing
+ * to do (a patch of a row that has gone, a status that would go back) are skipped. A patch or an
+ * update that would take a task back in its life is refused as out_of_sequence.
+ */
+export function applyTransaction(state: StateTables, tx: Transaction, index: number): ApplyOutcome {
+  state.index = index;
+  const draft = new Draft(state, index, tx.nowMs);
+  for (const change of tx.changes) {
+    const refusal = applyChange(draft, change);
+    if (refusal === null) continue;
+    draft.rollBack();
+    return { result: refusal, commit: null };
+  }
+  state.nowMs = tx.nowMs;
+  const events = draft.events();
+  const commit = events.length === 0 ? null : { index, nowMs: tx.nowMs, events };
+  return { result: { ok: true, index }, commit };
+}
