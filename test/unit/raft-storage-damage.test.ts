@@ -1,0 +1,190 @@
+import { cpSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import { basename, join } from "node:path";
+import t from "tap";
+import type { Entry, SnapshotMeta } from "../../src/raft/core/types.ts";
+import { crc32c } from "../../src/raft/storage/crc32c.ts";
+import { LevelRaftStorage } from "../../src/raft/storage/level-storage.ts";
+import { EMPTY_BATCH, type StoredState } from "../../src/raft/storage/raft-storage.ts";
+import { AesGcmSealer, plainSealer, type Sealer } from "../../src/raft/storage/sealer.ts";
+import { realClock } from "../../src/system/real.ts";
+
+const IDENTITY = { raftId: 1, clusterId: "c1" };
+const CONF = { voters: [1], learners: [], votersOutgoing: [], learnersNext: [], autoLeave: false };
+const META: SnapshotMeta = { index: 3, term: 1, conf: CONF };
+
+function entry(index: number): Entry {
+  return { index, term: 1, kind: "normal", data: Buffer.from(`entry number ${index}`) };
+}
+
+function storageIn(dir: string, sealer: Sealer = plainSealer): LevelRaftStorage {
+  return new LevelRaftStorage({ dir, keepOldSnapshots: 0 }, { sealer, clock: realClock });
+}
+
+/** A small log of several writes with a snapshot, closed. */
+async function writeSample(dir: string, sealer?: Sealer): Promise<void> {
+  const storage = storageIn(dir, sealer);
+  await storage.open(IDENTITY);
+  await storage.create(IDENTITY, EMPTY_BATCH);
+  for (let index = 1; index <= 8; index += 1) {
+    const hardState = { term: 1, vote: 1, commit: Math.max(0, index - 1) };
+    await storage.append({ snapshot: null, hardState, entries: [entry(index)] });
+  }
+  const writer = await storage.newSnapshot(META);
+  await writer.write(Buffer.from("first chunk of the state"));
+  await writer.write(Buffer.from("second chunk of the state"));
+  await writer.commit();
+  await storage.compact(META, 2);
+  await storage.append({ ...EMPTY_BATCH, entries: [entry(9)] });
+  await storage.close();
+}
+
+async function load(dir: string, sealer?: Sealer): Promise<StoredState | null> {
+  const storage = storageIn(dir, sealer);
+  try {
+    const state = await storage.open(IDENTITY);
+    for await (const chunk of storage.readSnapshot(META)) Buffer.from(chunk);
+    return state;
+  } finally {
+    await storage.close();
+  }
+}
+
+function readable(state: StoredState | null): string {
+  return JSON.stringify(state, (_, value) =>
+    value instanceof Uint8Array ? Buffer.from(value).toString("hex") : value,
+  );
+}
+
+t.test("crc32c is Castagnoli's, whole or in parts", async t => {
+  t.equal(crc32c(Buffer.from("123456789")), 0xe3069283);
+  t.equal(crc32c(new Uint8Array(32)), 0x8a9136aa, "RFC 3720 B.4");
+  const bytes = Buffer.from("the quick brown fox jumps over the lazy dog");
+  for (let cut = 0; cut <= bytes.length; cut += 1) {
+    t.equal(crc32c(bytes.subarray(cut), crc32c(bytes.subarray(0, cut))), crc32c(bytes));
+  }
+});
+
+t.test("a sealed record opens only with its key and in its place", async t => {
+  const sealer = new AesGcmSealer({ dek: Buffer.alloc(32, 1) });
+  const place = Buffer.from("here");
+  const sealed = sealer.seal(Buffer.from("secret"), place);
+  t.notOk(Buffer.from(sealed).includes("secret"));
+  t.equal(Buffer.from(sealer.open(sealed, place)).toString(), "secret");
+  t.throws(() => sealer.open(sealed, Buffer.from("there")), { code: "data_loss" });
+  const other = new AesGcmSealer({ dek: Buffer.alloc(32, 2) });
+  t.throws(() => other.open(sealed, place), { code: "data_loss" });
+  t.notSame(sealer.seal(Buffer.from("secret"), place), sealed, "a nonce is used once");
+});
+
+t.test("nothing of an entry or a snapshot is readable on disk", async t => {
+  const dir = join(t.testdir(), "raft");
+  const sealer = new AesGcmSealer({ dek: Buffer.alloc(32, 3) });
+  await writeSample(dir, sealer);
+  for (const folder of ["log", "snap"]) {
+    for (const name of readdirSync(join(dir, folder))) {
+      const bytes = readFileSync(join(dir, folder, name));
+      t.notOk(bytes.includes("entry number") || bytes.includes("chunk of the state"), name);
+    }
+  }
+  t.equal((await load(dir, sealer))?.entries.length, 6);
+  const wrong = new AesGcmSealer({ dek: Buffer.alloc(32, 4) });
+  await t.rejects(load(dir, wrong), { code: "data_loss", message: /does not open/ });
+});
+
+/** Copies the sample, damages one file in it and loads: what was stored, or a refusal. */
+async function afterDamage(
+  sample: string,
+  file: string,
+  damage: (path: string) => void,
+): Promise<string> {
+  const copy = `${sample}-copy`;
+  cpSync(sample, copy, { recursive: true, force: true });
+  damage(join(copy, file));
+  try {
+    return readable(await load(copy));
+  } catch (error) {
+    const { code, message } = error as { code: string; message: string };
+    return ["data_loss", "failed_precondition"].includes(code) && message !== "" ? "refused" : code;
+  }
+}
+
+t.test("a flipped byte anywhere is refused or harmless", async t => {
+  const sample = join(t.testdir(), "raft");
+  await writeSample(sample);
+  const expected = readable(await load(sample));
+  const files = readdirSync(sample, { recursive: true })
+    .map(name => String(name))
+    .filter(name => statSync(join(sample, name)).isFile() && !basename(name).startsWith("LOG"));
+  t.ok(files.length >= 5, files.join(" "));
+  let refused = 0;
+  for (const file of files) {
+    const { size } = statSync(join(sample, file));
+    const step = Math.max(1, Math.floor(size / 60));
+    for (let at = 0; at < size; at += step) {
+      const outcome = await afterDamage(sample, file, path => {
+        const bytes = readFileSync(path);
+        bytes.writeUInt8((bytes[at] ?? 0) ^ 0x41, at);
+        writeFileSync(path, bytes);
+      });
+      if (outcome === "refused") refused += 1;
+      else if (outcome !== expected) t.equal(outcome, expected, `${file} byte ${at}`);
+    }
+  }
+  t.ok(refused > 20, `${refused} refused`);
+});
+
+t.test("a log that lost its end after it was synced is refused", async t => {
+  const sample = join(t.testdir(), "raft");
+  await writeSample(sample);
+  const log = readdirSync(join(sample, "log")).find(name => name.endsWith(".log")) ?? "";
+  const { size } = statSync(join(sample, "log", log));
+  for (const cut of [1, 50, 120, size]) {
+    const outcome = await afterDamage(sample, join("log", log), path => {
+      truncateSync(path, size - cut);
+    });
+    t.equal(outcome, "refused", `${cut} bytes cut`);
+  }
+});
+
+t.test("the message names the place and the way out", async t => {
+  const dir = join(t.testdir(), "raft");
+  await writeSample(dir);
+  const name = readdirSync(join(dir, "snap"))[0] ?? "";
+  truncateSync(join(dir, "snap", name), 100);
+  await t.rejects(load(dir), { code: "data_loss", message: new RegExp(`${name}.*join it again`) });
+});
+
+t.test("a torn last write that was never acknowledged is dropped", async t => {
+  const dir = join(t.testdir(), "raft");
+  await writeSample(dir);
+  const before = readable(await load(dir));
+  const storage = storageIn(dir);
+  await storage.open(IDENTITY);
+  await storage.append({ ...EMPTY_BATCH, entries: [entry(10)] });
+  await storage.close();
+  const log = readdirSync(join(dir, "log")).find(name => name.endsWith(".log")) ?? "";
+  truncateSync(join(dir, "log", log), statSync(join(dir, "log", log)).size - 3);
+  await t.rejects(load(dir), { code: "data_loss" }, "the watermark knows that it was synced");
+  writeFileSync(join(dir, "watermark"), "");
+  t.equal(readable(await load(dir)), before);
+});
+
+t.test("after a failed write every later one is refused", async t => {
+  const dir = join(t.testdir(), "raft");
+  const storage = storageIn(dir);
+  await storage.open(IDENTITY);
+  await storage.create(IDENTITY, EMPTY_BATCH);
+  const broken: Sealer = {
+    seal: () => {
+      throw Object.assign(new Error("ENOSPC: no space left on device"), { code: "ENOSPC" });
+    },
+    open: bytes => bytes,
+  };
+  await storage.close();
+  const failing = storageIn(dir, broken);
+  await failing.open(IDENTITY);
+  const expected = { code: "resource_exhausted", message: /Free space and start swarmd again/ };
+  await t.rejects(failing.append({ ...EMPTY_BATCH, entries: [entry(1)] }), expected);
+  await t.rejects(failing.append(EMPTY_BATCH), expected);
+  await failing.close();
+});
