@@ -94,7 +94,10 @@ export interface Message {
   readonly term: number;
   /** app: term of the entry before `entries`; vote: term of the candidate's last entry; app-resp: hint. */
   readonly logTerm: number;
-  /** app: index of the entry before `entries`; vote: candidate's last index; app-resp: matched or rejected index. */
+  /**
+   * app: index of the entry before `entries`; vote: candidate's last index; app-resp: matched or
+   * rejected index; read-index-resp: the read index; transfer-leader: id of the new leader.
+   */
   readonly index: number;
   readonly entries: readonly Entry[];
   readonly commit: number;
@@ -102,7 +105,10 @@ export interface Message {
   readonly rejectHint: number;
   /** snap only. */
   readonly snapshot: SnapshotMeta | null;
-  /** read-index: the request's context; vote, pre-vote: "transfer" when forced by a transfer. */
+  /**
+   * read-index, read-index-resp: the request's context; vote: "transfer" when forced by a
+   * transfer; heartbeat, heartbeat-resp: which reads it confirms.
+   */
   readonly context: string;
 }
 
@@ -139,6 +145,7 @@ export interface Ready {
   readonly readStates: readonly ReadState[];
 }
 
+/** `index` is that of the first entry proposed; the others follow it without a gap. */
 export type ProposeResult =
   | { readonly ok: true; readonly index: number; readonly term: number }
   | {
@@ -149,7 +156,9 @@ export type ProposeResult =
         | "too-much-uncommitted"
         | "too-large"
         | "removed"
-        | "conf-change-pending";
+        | "conf-change-pending"
+        /** It cannot be applied to the present membership (no voter would be left, not joint, ...). */
+        | "conf-change-invalid";
     };
 
 export interface ProgressStatus {
@@ -159,6 +168,13 @@ export interface ProgressStatus {
   readonly state: "probe" | "replicate" | "snapshot";
   readonly learner: boolean;
   readonly recentlyActive: boolean;
+  /** No more entries are sent until the peer answers. */
+  readonly paused: boolean;
+  /** App messages sent and not acknowledged. */
+  readonly inflightMessages: number;
+  readonly inflightFull: boolean;
+  /** Index of the snapshot under way to the peer; 0 when none. */
+  readonly pendingSnapshot: number;
 }
 
 export interface RaftStatus {
@@ -207,6 +223,14 @@ export interface RaftConfig {
   readonly maxCommittedBytes: number;
   /** A single proposal above this is refused. */
   readonly maxEntryBytes: number;
+  /** Whether a leader that applies its own removal or demotion steps down. Default true. */
+  readonly stepDownOnRemoval?: boolean;
+  /**
+   * Whether a conf change is checked against the present membership before it enters the log.
+   * Default true; false only for a caller that does this check itself (etcd/raft's
+   * DisableConfChangeValidation).
+   */
+  readonly validateConfChanges?: boolean;
 }
 
 /** The surface of the core (`raft-core.ts`); synchronous, no I/O, no clock. */
@@ -230,7 +254,10 @@ export interface RaftCoreApi {
   reportSnapshot(id: RaftId, ok: boolean): void;
   /** Null when there is nothing to do. */
   ready(): Ready | null;
-  /** What `ready` asked to persist is durable. */
+  /**
+   * What `ready` asked to persist is durable. A snapshot in it counts as applied: the state
+   * machine must be restored from it before later entries are applied.
+   */
   advance(ready: Ready): void;
   /** The state machine has applied up to `index`. */
   applied(index: number): void;
