@@ -13,9 +13,9 @@ export interface Constraint {
 const OPERATORS = ["==", "!="] as const;
 const KEY_PATTERN = /^[a-z_][a-z0-9\-_.]+$/i;
 /** Leaves room for operators such as `>` and `~`, as swarm mode does. */
-const VALUE_PATTERN = /^[a-z0-9:\-_\s.*()?+[\]\\^$|/]+$/i;
-const NODE_LABEL_PREFIX = "node.labels.";
-const ENGINE_LABEL_PREFIX = "engine.labels.";
+const VALUE_PATTERN = /^[a-z0-9:\-_ \t\n\f\r.*()?+[\]\\^$|/]+$/i;
+export const NODE_LABEL_PREFIX = "node.labels.";
+export const ENGINE_LABEL_PREFIX = "engine.labels.";
 
 /**
  * Reads placement constraints (Docker's `Placement.Constraints`), spaces around key and value
@@ -28,21 +28,23 @@ export function parseConstraints(expressions: readonly string[]): Constraint[] {
 function parseConstraint(expression: string): Constraint {
   const operator = OPERATORS.find(candidate => expression.includes(candidate));
   if (operator === undefined) {
-    throw new SwarmError(
-      "invalid_argument",
-      `constraint expected one operator from ${OPERATORS.join(", ")}`,
-    );
+    throw invalid(`constraint expected one operator from ${OPERATORS.join(", ")}`);
   }
   const at = expression.indexOf(operator);
   const key = expression.slice(0, at).trim();
   const value = expression.slice(at + operator.length).trim();
   if (!KEY_PATTERN.test(key)) {
-    throw new SwarmError("invalid_argument", `key '${key}' is invalid`);
+    throw invalid(`key '${key}' is invalid`);
   }
   if (!VALUE_PATTERN.test(value)) {
-    throw new SwarmError("invalid_argument", `value '${value}' is invalid`);
+    throw invalid(`value '${value}' is invalid`);
   }
   return { key, operator, value };
+}
+
+/** Swarm mode answers a bad constraint with a plain error: gRPC Unknown, HTTP 500. */
+function invalid(message: string): SwarmError {
+  return new SwarmError("invalid_argument", message, { grpc: "Unknown" });
 }
 
 /**
@@ -75,17 +77,21 @@ function matchesConstraint(constraint: Constraint, node: Node): boolean {
 function actualValue(key: string, lowerKey: string, node: Node): string | null {
   const fixed = FIXED_KEYS.get(lowerKey);
   if (fixed !== undefined) return fixed(node);
-  if (lowerKey.startsWith(NODE_LABEL_PREFIX)) {
-    return labelValue(node.spec.Labels, key.slice(NODE_LABEL_PREFIX.length));
+  if (isLabelKey(lowerKey, NODE_LABEL_PREFIX)) {
+    return labelOf(node.spec.Labels, key.slice(NODE_LABEL_PREFIX.length));
   }
-  if (lowerKey.startsWith(ENGINE_LABEL_PREFIX)) {
-    return labelValue(node.description?.engineLabels, key.slice(ENGINE_LABEL_PREFIX.length));
+  if (isLabelKey(lowerKey, ENGINE_LABEL_PREFIX)) {
+    return labelOf(node.description?.engineLabels, key.slice(ENGINE_LABEL_PREFIX.length));
   }
   return null;
 }
 
-function labelValue(labels: Labels | undefined, label: string): string | null {
-  if (label === "") return null;
+function isLabelKey(lowerKey: string, prefix: string): boolean {
+  return lowerKey.startsWith(prefix) && lowerKey.length > prefix.length;
+}
+
+/** The value of a label, empty when absent. */
+export function labelOf(labels: Labels | undefined, label: string): string {
   if (labels === undefined || !Object.hasOwn(labels, label)) return "";
   return labels[label] ?? "";
 }

@@ -1,0 +1,91 @@
+import type { Strategy } from "./demand.ts";
+import { type NodeInfo, serviceTasks } from "./node-info.ts";
+
+/** Failures of a service's spec version on a node from which on the node is a last resort. */
+export const MAX_FAILURES = 5;
+
+/** How far back failures count. */
+export const FAILURE_WINDOW_MS = 5 * 60_000;
+
+/** A node that can take a task of the group; `info` is replaced as tasks are placed on it. */
+export interface Candidate {
+  info: NodeInfo;
+  /** Recent failures of this service and spec version here. */
+  readonly failures: number;
+}
+
+export type Compare = (a: Candidate, b: Candidate) => number;
+
+/**
+ * Swarm mode's order: a node with MAX_FAILURES or more comes after those with fewer; then the
+ * strategy decides; the id makes the order total.
+ */
+export function comparatorFor(strategy: Strategy, serviceId: string): Compare {
+  const byStrategy = strategy === "binpack" ? fullestFirst : emptiestFirst(serviceId);
+  return (a, b) => compareFailures(a, b) || byStrategy(a, b) || compareText(nodeId(a), nodeId(b));
+}
+
+/** The order under which a task chooses its node. */
+export function orderFor(strategy: Strategy, serviceId: string): (taskId: string) => Compare {
+  if (strategy === "random") return randomComparator;
+  const compare = comparatorFor(strategy, serviceId);
+  return () => compare;
+}
+
+/** The order for one task under the random strategy: a hash of task and node, so it can be redone. */
+export function randomComparator(taskId: string): Compare {
+  return (a, b) =>
+    compareFailures(a, b) ||
+    hash(taskId, nodeId(a)) - hash(taskId, nodeId(b)) ||
+    compareText(nodeId(a), nodeId(b));
+}
+
+function nodeId(candidate: Candidate): string {
+  return candidate.info.node.id;
+}
+
+function compareFailures(a: Candidate, b: Candidate): number {
+  return Math.max(a.failures, b.failures) < MAX_FAILURES ? 0 : a.failures - b.failures;
+}
+
+/** Fewest tasks of the service, then fewest tasks; reservations do not rank. */
+function emptiestFirst(serviceId: string): Compare {
+  return ({ info: a }, { info: b }) =>
+    serviceTasks(a, serviceId) - serviceTasks(b, serviceId) || a.tasks - b.tasks;
+}
+
+/** The largest reserved share first, then most tasks, so that whole nodes stay free. */
+function fullestFirst({ info: a }: Candidate, { info: b }: Candidate): number {
+  return reservedShare(b) - reservedShare(a) || b.tasks - a.tasks;
+}
+
+/** The scarcer of CPU and memory, 0..1 (above on an over-reserved node). */
+function reservedShare(info: NodeInfo): number {
+  const total = info.node.description?.resources;
+  if (total === undefined) return 0;
+  return Math.max(
+    share(info.freeNanoCpus, total.nanoCpus),
+    share(info.freeMemoryBytes, total.memoryBytes),
+  );
+}
+
+function share(free: number, total: number): number {
+  return total > 0 ? 1 - free / total : 0;
+}
+
+export function compareText(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
+const FNV_OFFSET = 0x811c9dc5;
+const FNV_PRIME = 0x01000193;
+
+/** 32-bit FNV-1a of both texts, mixed (MurmurHash3's finalizer) so that near ids differ widely. */
+function hash(a: string, b: string): number {
+  let h = FNV_OFFSET;
+  for (let i = 0; i < a.length; i++) h = Math.imul(h ^ a.charCodeAt(i), FNV_PRIME);
+  for (let i = 0; i < b.length; i++) h = Math.imul(h ^ b.charCodeAt(i), FNV_PRIME);
+  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
+  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
+  return (h ^ (h >>> 16)) >>> 0;
+}
