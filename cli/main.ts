@@ -1,7 +1,11 @@
 import { Command, CommanderError, Option } from "commander";
 import { ApiClient } from "./client.ts";
 import { addDaemonCommand } from "./commands/daemon.ts";
+import { addNodeCommands } from "./commands/node.ts";
+import { addServiceReadCommands } from "./commands/service-read.ts";
+import { addServiceWriteCommands } from "./commands/service-write.ts";
 import { addSwarmCommands } from "./commands/swarm.ts";
+import { addSystemCommands } from "./commands/system.ts";
 import type { CliContext } from "./context.ts";
 import { CliError, EXIT_USAGE } from "./errors.ts";
 
@@ -52,6 +56,11 @@ async function main(): Promise<void> {
   const context = newContext(program, controller.signal);
   addDaemonCommand(program);
   addSwarmCommands(program, context);
+  addNodeCommands(program, context);
+  const service = program.command("service").description("Manage services");
+  addServiceWriteCommands(service, context);
+  addServiceReadCommands(service, context);
+  addSystemCommands(program, context);
   // Subcommands inherit exitOverride only when they are made after it; set it on all.
   for (const command of allCommands(program)) command.exitOverride();
   try {

@@ -5,6 +5,7 @@ import type { Command } from "commander";
 import { ApiError, NoDaemonError } from "../client.ts";
 import type { CliContext } from "../context.ts";
 import { CliError } from "../errors.ts";
+import { collect } from "./shared.ts";
 
 interface SwarmInfo {
   readonly NodeID: string;
@@ -43,10 +44,6 @@ interface JoinFlags {
   readonly listenAddr: string;
   readonly dataPathAddr?: string;
   readonly availability: string;
-}
-
-function collect(value: string, all: readonly string[]): readonly string[] {
-  return [...all, value];
 }
 
 function wholeNumber(flag: string, text: string | undefined): number | undefined {
