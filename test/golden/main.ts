@@ -1,0 +1,46 @@
+import { parseArgs } from "node:util";
+import { ETCD_RAFT_DIR, type FileResult, runEtcdRaft } from "./etcd-raft.ts";
+
+/** Suites of expected results, by name. Each takes the folder its files are in. */
+const SUITES: Readonly<Record<string, (dir: string | undefined) => readonly FileResult[]>> = {
+  "etcd-raft": dir => runEtcdRaft(dir ?? ETCD_RAFT_DIR),
+};
+
+function print(line: string): void {
+  process.stdout.write(`${line}\n`);
+}
+
+/** Prints a line a file and the sum; true when nothing failed. */
+function report(results: readonly FileResult[]): boolean {
+  let passed = 0;
+  let failed = 0;
+  for (const result of results) {
+    passed += result.passed;
+    failed += result.failures.length;
+    print(`${result.file}: ${result.passed} of ${result.total} directives`);
+    for (const [reason, count] of result.skipped) print(`  skipped ${count}: ${reason}`);
+    for (const failure of result.failures) print(`  FAIL ${failure}`);
+  }
+  print(`${passed} passed, ${failed} failed`);
+  return failed === 0;
+}
+
+function main(): number {
+  const { values } = parseArgs({
+    options: { suite: { type: "string" }, dir: { type: "string" } },
+  });
+  const { suite, dir } = values;
+  const names = suite === undefined ? Object.keys(SUITES) : [suite];
+  let ok = true;
+  for (const name of names) {
+    const run = SUITES[name];
+    if (run === undefined) {
+      print(`unknown suite ${name}; there are: ${Object.keys(SUITES).join(", ")}`);
+      return 2;
+    }
+    ok = report(run(dir)) && ok;
+  }
+  return ok ? 0 : 1;
+}
+
+process.exitCode = main();
