@@ -121,7 +121,7 @@ for (const [name, place] of Object.entries(PLACES)) {
     t.test("starts from its own snapshot and goes on", async t => {
       const open = place(t);
       const storage = await freshly(open);
-      const hardState = { term: 2, vote: 7, commit: 17 };
+      const hardState = { term: 2, vote: 7, commit: 16 };
       await storage.create(IDENTITY, { snapshot: null, hardState, entries: entries(1, 20, 2) });
       const meta = metaAt(15, 2);
       await writeSnapshot(storage, meta, ["one", "two"]);
@@ -135,7 +135,11 @@ for (const [name, place] of Object.entries(PLACES)) {
       t.same(state?.snapshot, meta, "an older snapshot does not replace a newer one");
       t.same(readable(state?.entries ?? []), readable(entries(16, 22, 2)));
       t.same(await readSnapshot(again, meta), ["one", "two"]);
-      await again.append({ ...EMPTY_BATCH, entries: entries(18, 18, 3) });
+      await again.append({
+        ...EMPTY_BATCH,
+        entries: entries(18, 18, 3),
+        hardState: { term: 3, vote: 7, commit: 17 },
+      });
       const last = metaAt(18, 3);
       await writeSnapshot(again, last, ["all of it"]);
       await again.compact(last, 19);

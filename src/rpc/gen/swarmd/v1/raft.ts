@@ -1131,7 +1131,7 @@ export type RaftService = typeof RaftService;
 export const RaftService = {
   /**
    * The sender's messages to one peer, for as long as both live. First message: hello alone.
-   * Every batch is acknowledged, so that a silent peer is noticed.
+   * The hello and each empty batch are acknowledged, so that a silent peer is noticed.
    */
   stream: {
     path: "/swarmd.v1.Raft/Stream" as const,
@@ -1167,7 +1167,7 @@ export const RaftService = {
 export interface RaftServer extends UntypedServiceImplementation {
   /**
    * The sender's messages to one peer, for as long as both live. First message: hello alone.
-   * Every batch is acknowledged, so that a silent peer is noticed.
+   * The hello and each empty batch are acknowledged, so that a silent peer is noticed.
    */
   stream: handleBidiStreamingCall<RaftBatch, RaftAck>;
   /** One snapshot: first the header, then chunks, then the trailer. */
@@ -1179,7 +1179,7 @@ export interface RaftServer extends UntypedServiceImplementation {
 export interface RaftClient extends Client {
   /**
    * The sender's messages to one peer, for as long as both live. First message: hello alone.
-   * Every batch is acknowledged, so that a silent peer is noticed.
+   * The hello and each empty batch are acknowledged, so that a silent peer is noticed.
    */
   stream(): ClientDuplexStream<RaftBatch, RaftAck>;
   stream(options: Partial<CallOptions>): ClientDuplexStream<RaftBatch, RaftAck>;
