@@ -139,6 +139,10 @@ export class Dispatcher {
       case "description":
         this.#guard(session, this.#describe(session.nodeId, body.value.descriptionJson));
         return;
+      case "leaving":
+        this.#liveness.forget(session.nodeId);
+        this.#guard(session, this.#markDown(session.nodeId, "node left the swarm"));
+        return;
       case "statuses":
         this.#guard(
           session,
@@ -210,6 +214,15 @@ export class Dispatcher {
     if (node === undefined) return;
     if (JSON.stringify(node.description) === JSON.stringify(description)) return;
     await this.#deps.store.submit([nodePatch(nodeId, { description })], this.#controller.signal);
+  }
+
+  async #markDown(nodeId: string, message: string): Promise<void> {
+    const node = this.#deps.store.view.table("nodes").get(nodeId);
+    if (node === undefined || node.status.state === "down") return;
+    await this.#deps.store.submit(
+      [nodePatch(nodeId, { status: { ...node.status, state: "down", message } })],
+      this.#controller.signal,
+    );
   }
 
   /** Only statuses of the node's own tasks are taken: the sender is who its certificate says. */

@@ -23,6 +23,7 @@ const WELCOME_TIMEOUT_MS = 3_000;
 const DESCRIBE_EVERY_MS = 20_000;
 /** Statuses that come within this go in one message. */
 const STATUS_GATHER_MS = 5;
+const LEAVING_WAIT_MS = 1_000;
 const MAX_LOG_SUBSCRIPTIONS = 200;
 
 type Stream = ClientDuplexStream<NodeMessage, ManagerMessage>;
@@ -61,6 +62,7 @@ export class SessionClient {
   readonly #deps: SessionDeps;
   #leaderHint = "";
   #connectedTo = "";
+  #session: Session | null = null;
 
   constructor(options: SessionOptions, deps: SessionDeps) {
     this.#options = options;
@@ -72,6 +74,11 @@ export class SessionClient {
     return this.#connectedTo;
   }
 
+  /** Tells the manager, if one is there, that this node leaves; waits for its answer a moment. */
+  async sayLeaving(): Promise<void> {
+    if (this.#connectedTo !== "") await this.#session?.sayLeaving();
+  }
+
   async run(signal: AbortSignal): Promise<void> {
     const { clock, rng, logger } = this.#deps;
     const backoff = new Backoff(RECONNECT, rng);
@@ -80,6 +87,7 @@ export class SessionClient {
       const addr = this.#nextAddr(attempt);
       attempt += 1;
       const session = new Session(this.#options, this.#deps, addr);
+      this.#session = session;
       try {
         await session.run(signal, () => {
           this.#connectedTo = addr;
@@ -124,6 +132,7 @@ class Session {
   readonly #timers = new Set<Timer>();
   readonly #logReaders = new Map<string, AbortController>();
   readonly #ended = newDeferred<void>();
+  #answered = newDeferred<void>();
   #client: DispatcherClient | null = null;
   #stream: Stream | null = null;
   #applying: Promise<void> = Promise.resolve();
@@ -165,6 +174,15 @@ class Session {
     }
   }
 
+  /** Goes out before the heartbeat, whose answer therefore says that it has arrived. */
+  async sayLeaving(): Promise<void> {
+    this.#answered = newDeferred();
+    this.#stream?.write({ body: { $case: "leaving", value: {} } });
+    this.#stream?.write({ body: { $case: "heartbeat", value: {} } });
+    const waited = sleep(this.#deps.clock, LEAVING_WAIT_MS);
+    await Promise.race([this.#answered.promise, waited]);
+  }
+
   #close(): void {
     for (const timer of this.#timers) timer.cancel();
     this.#silenceTimer?.cancel();
@@ -202,6 +220,7 @@ class Session {
         this.#ended.resolve();
         return;
       case "heartbeat":
+        this.#answered.resolve();
         return;
     }
   }

@@ -31,7 +31,13 @@ export interface NodeMessage {
     | { $case: "heartbeat"; value: Heartbeat }
     | { $case: "statuses"; value: StatusBatch }
     | { $case: "description"; value: Description }
+    | //
+    /** The node leaves the cluster: it is down as of now. */
+    { $case: "leaving"; value: Leaving }
     | undefined;
+}
+
+export interface Leaving {
 }
 
 export interface Hello {
@@ -149,6 +155,9 @@ export const NodeMessage: MessageFns<NodeMessage> = {
       case "description":
         Description.encode(message.body.value, writer.uint32(34).fork()).join();
         break;
+      case "leaving":
+        Leaving.encode(message.body.value, writer.uint32(42).fork()).join();
+        break;
     }
     return writer;
   },
@@ -198,6 +207,49 @@ export const NodeMessage: MessageFns<NodeMessage> = {
             message.body = { $case: "description", value: Description.decode(reader, reader.uint32()) };
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.body = { $case: "leaving", value: Leaving.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseLeaving(): Leaving {
+  return {};
+}
+
+export const Leaving: MessageFns<Leaving> = {
+  encode(_: Leaving, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Leaving {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLeaving();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;

@@ -1,0 +1,101 @@
+import { open, readFile, rename, rm } from "node:fs/promises";
+import { dirname } from "node:path";
+import { errorMessage, SwarmError } from "../base/errors.ts";
+
+/** What a node must remember of its membership besides its certificate. */
+export interface NodeState {
+  readonly format: 1;
+  /** host:port. */
+  readonly listenAddr: string;
+  /** host:port under which others reach it. */
+  readonly advertiseAddr: string;
+  readonly dataPathAddr: string;
+  /** Raft id of this node's present membership; 0 while it is no manager. */
+  readonly raftId: number;
+  /** Cluster ports of managers, as last told; never empty. */
+  readonly managers: readonly string[];
+}
+
+const FORMAT = 1;
+
+/**
+ * `node.json` in the data directory: present exactly while the node is in a cluster. Replaced
+ * whole: written beside, synced, renamed, and the directory synced.
+ */
+export class NodeStateFile {
+  readonly #path: string;
+
+  constructor(path: string) {
+    this.#path = path;
+  }
+
+  /** Null when the node is in no cluster. Throws data_loss on a file that is not ours. */
+  async load(): Promise<NodeState | null> {
+    let text: string;
+    try {
+      text = await readFile(this.#path, "utf8");
+    } catch (error) {
+      if (error instanceof Error && "code" in error && error.code === "ENOENT") return null;
+      throw new SwarmError("failed_precondition", `${this.#path}: ${errorMessage(error)}`);
+    }
+    const state = parseState(text);
+    if (state !== null) return state;
+    throw new SwarmError(
+      "data_loss",
+      `${this.#path} is damaged: remove the data directory and join the cluster again`,
+    );
+  }
+
+  async save(state: NodeState): Promise<void> {
+    const temporary = `${this.#path}.tmp`;
+    const file = await open(temporary, "w", 0o600);
+    try {
+      await file.writeFile(`${JSON.stringify(state, null, 2)}\n`);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, this.#path);
+    await syncDirectory(dirname(this.#path));
+  }
+
+  async remove(): Promise<void> {
+    await rm(this.#path, { force: true });
+    await syncDirectory(dirname(this.#path));
+  }
+}
+
+async function syncDirectory(path: string): Promise<void> {
+  const directory = await open(path, "r");
+  try {
+    await directory.sync();
+  } finally {
+    await directory.close();
+  }
+}
+
+function parseState(text: string): NodeState | null {
+  let raw: unknown;
+  try {
+    raw = JSON.parse(text);
+  } catch {
+    return null;
+  }
+  if (typeof raw !== "object" || raw === null) return null;
+  const { format, listenAddr, advertiseAddr, dataPathAddr, raftId, managers } = raw as Record<
+    string,
+    unknown
+  >;
+  const strings = [listenAddr, advertiseAddr, dataPathAddr].every(v => typeof v === "string");
+  if (format !== FORMAT || !strings || typeof raftId !== "number" || !Array.isArray(managers)) {
+    return null;
+  }
+  return {
+    format: FORMAT,
+    listenAddr: String(listenAddr),
+    advertiseAddr: String(advertiseAddr),
+    dataPathAddr: String(dataPathAddr),
+    raftId,
+    managers: managers.map(String),
+  };
+}
