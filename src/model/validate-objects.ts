@@ -1,0 +1,113 @@
+import { base64ByteLength } from "./base64.ts";
+import { networkContains, parseCidr, parseIp } from "./ip.ts";
+import { validateLabelCount } from "./labels.ts";
+import type { Config, Network, Secret } from "./rows.ts";
+import type { Labels } from "./service-spec.ts";
+import { decodeJson } from "./validate-decode.ts";
+import { badRequest, refusal } from "./validate-errors.ts";
+import { validateDnsName, validateObjectName } from "./validate-names.ts";
+import { CONFIG_SPEC_SHAPE, NETWORK_SPEC_SHAPE, SECRET_SPEC_SHAPE } from "./validate-shapes.ts";
+
+/** Payloads must be smaller (SwarmKit api/validation/secrets.go, controlapi/config.go). */
+export const SECRET_BYTES_END = 500 * 1024;
+export const CONFIG_BYTES_END = 1000 * 1024;
+
+type WithName = { readonly Name?: string };
+
+/** The decoded document with the name it must have; absent = empty, which validation refuses. */
+function withName<T extends WithName>(decoded: unknown): T & { readonly Name: string } {
+  const spec = (decoded ?? {}) as T;
+  return { ...spec, Name: spec.Name ?? "" };
+}
+
+/** Reads a SecretSpec from parsed JSON. Throws invalid_argument in Go's words. */
+export function normalizeSecretSpec(input: unknown): Secret["spec"] {
+  return withName<Secret["spec"]>(decodeJson(SECRET_SPEC_SHAPE, input));
+}
+
+/** Reads a ConfigSpec from parsed JSON. Throws invalid_argument in Go's words. */
+export function normalizeConfigSpec(input: unknown): Config["spec"] {
+  return withName<Config["spec"]>(decodeJson(CONFIG_SPEC_SHAPE, input));
+}
+
+/** Reads a NetworkCreateRequest from parsed JSON. Throws invalid_argument in Go's words. */
+export function normalizeNetworkSpec(input: unknown): Network["spec"] {
+  return withName<Network["spec"]>(decodeJson(NETWORK_SPEC_SHAPE, input));
+}
+
+/** A secret to be created. One with a driver has its data from there. */
+export function validateSecretSpec(spec: Secret["spec"]): void {
+  validateObjectName(spec.Name);
+  validateLabelCount(spec.Labels);
+  if (spec.Driver !== undefined) {
+    if ((spec.Driver.Name ?? "") === "") throw refusal("secret driver must have a name");
+    return;
+  }
+  validatePayload("secret", spec.Data, SECRET_BYTES_END);
+}
+
+/** A config to be created. */
+export function validateConfigSpec(spec: Config["spec"]): void {
+  validateObjectName(spec.Name);
+  validateLabelCount(spec.Labels);
+  validatePayload("config", spec.Data, CONFIG_BYTES_END);
+}
+
+function validatePayload(kind: string, data: string | undefined, end: number): void {
+  const length = base64ByteLength(data ?? "");
+  if (length < 1 || length >= end) {
+    throw refusal(`${kind} data must be larger than 0 and less than ${end} bytes`);
+  }
+}
+
+interface IpamConfig {
+  readonly Subnet?: string;
+  readonly IPRange?: string;
+  readonly Gateway?: string;
+}
+
+/** The fields of a decoded network spec that have rules. */
+interface NetworkRules extends WithName {
+  readonly Attachable?: boolean;
+  readonly Ingress?: boolean;
+  readonly Labels?: Labels;
+  readonly IPAM?: { readonly Config?: readonly IpamConfig[] };
+}
+
+/** Name, labels and address pools of a network to be created. Drivers are the caller's matter. */
+export function validateNetworkSpec(spec: Network["spec"]): void {
+  const rules = spec as NetworkRules;
+  for (const config of rules.IPAM?.Config ?? []) validateIpam(config);
+  if (rules.Attachable === true && rules.Ingress === true) {
+    throw refusal("ingress network cannot be attachable");
+  }
+  validateDnsName(spec.Name);
+  validateLabelCount(rules.Labels);
+}
+
+function validateIpam({
+  Subnet = "",
+  IPRange: range = "",
+  Gateway: gateway = "",
+}: IpamConfig): void {
+  const subnet = parseCidr(Subnet);
+  if (subnet === null) {
+    throw badRequest(`Invalid subnet ${Subnet} : invalid CIDR address: ${Subnet}`);
+  }
+  const pool = range === "" ? null : parseCidr(range);
+  if (range !== "" && (pool === null || !networkContains(subnet, pool.base))) {
+    throw refusal(
+      pool === null
+        ? `ipam configuration: invalid range ${range}`
+        : `ipam configuration: subnet ${Subnet} does not contain range ${range}`,
+    );
+  }
+  const address = gateway === "" ? null : parseIp(gateway);
+  if (gateway !== "" && (address === null || !networkContains(subnet, address))) {
+    throw refusal(
+      address === null
+        ? `ipam configuration: invalid gateway ${gateway}`
+        : `ipam configuration: subnet ${Subnet} does not contain gateway ${gateway}`,
+    );
+  }
+}
