@@ -1,0 +1,212 @@
+import { connect as connectTcp } from "node:net";
+import { connect as connectTls } from "node:tls";
+
+import t, { type Test } from "tap";
+
+import { isSwarmError } from "../../src/base/errors.ts";
+import { silentLogger } from "../../src/base/logger.ts";
+
+import { CAService } from "../../src/rpc/gen/swarmd/v1/ca.ts";
+
+import type { CallContext } from "../../src/rpc/handlers.ts";
+import { CLIENT_LIMITS, PeerChannel } from "../../src/rpc/peer-channel.ts";
+import type { Access, Identity } from "../../src/rpc/ports.ts";
+import { RpcServer } from "../../src/rpc/server.ts";
+import { realClock } from "../../src/system/real.ts";
+import { eventually } from "../support/eventually.ts";
+import { TestCa, TestIdentitySource } from "../support/test-ca.ts";
+
+const DAY_MS = 86_400_000;
+const signal = new AbortController().signal;
+
+interface Site {
+  readonly server: RpcServer;
+  readonly addr: string;
+  readonly source: TestIdentitySource;
+  readonly removed: Set<string>;
+  readonly demoted: Set<string>;
+  readonly seen: CallContext[];
+}
+
+type Handle = (context: CallContext) => Promise<string>;
+
+/** A manager that serves the CA service: each method answers with what it saw of its caller. */
+async function site(
+  test: Test,
+  ca: TestCa,
+  access: Readonly<Record<string, Access>>,
+  handle: Handle = async ({ peer }) => peer?.nodeId ?? "nobody",
+): Promise<Site> {
+  const source = new TestIdentitySource(await ca.identity("manager"));
+  const removed = new Set<string>();
+  const demoted = new Set<string>();
+  const seen: CallContext[] = [];
+  const server = new RpcServer(
+    { listenAddr: { host: "127.0.0.1", port: 0 } },
+    {
+      identity: source,
+      clock: realClock,
+      logger: silentLogger,
+      isRemoved: id => removed.has(id),
+      isDemoted: id => demoted.has(id),
+    },
+  );
+  const answer = async (context: CallContext): Promise<string> => {
+    seen.push(context);
+    return handle(context);
+  };
+  server.addService(
+    CAService,
+    {
+      getRootCa: async (_request, context) => ({ caPem: await answer(context) }),
+      issueCertificate: async (_request, context) => ({
+        nodeId: await answer(context),
+        clusterId: "",
+        role: "",
+        certPem: "",
+        caPem: "",
+      }),
+      renewCertificate: async (_request, context) => ({
+        certPem: await answer(context),
+        caPem: "",
+      }),
+    },
+    access,
+  );
+  const { port } = await server.start();
+  test.teardown(() => server.close(0));
+  return { server, addr: `127.0.0.1:${port}`, source, removed, demoted, seen };
+}
+
+function channel(test: Test, addr: string, caPem: string, own: Identity | null): PeerChannel {
+  const tls = { caPem, own, verifyPeer: () => undefined };
+  const opened = new PeerChannel({ addr, tls, limits: CLIENT_LIMITS }, { clock: realClock });
+  test.teardown(() => opened.close());
+  return opened;
+}
+
+/** "ok" or the code of the error a call of that access level ends with. */
+async function outcome(opened: PeerChannel, level: Access | "none"): Promise<string> {
+  const options = { signal, timeoutMs: 5_000 };
+  try {
+    if (level === "anyone") await opened.unary(CAService.getRootCa, {}, options);
+    else if (level === "manager") {
+      const request = { token: "", csrPem: "", availability: "", advertiseAddr: "", hostname: "" };
+      await opened.unary(CAService.issueCertificate, request, options);
+    } else await opened.unary(CAService.renewCertificate, { csrPem: "" }, options);
+    return "ok";
+  } catch (error) {
+    return isSwarmError(error) ? error.code : String(error);
+  }
+}
+
+t.test("every access level against every kind of caller", async t => {
+  const ca = await TestCa.create();
+  const other = await TestCa.create();
+  const place = await site(t, ca, {
+    getRootCa: "anyone",
+    renewCertificate: "node",
+    issueCertificate: "manager",
+  });
+  const unlisted = await site(t, ca, { getRootCa: "anyone" });
+  const nowMs = realClock.nowMs();
+  const removed = await ca.identity("worker");
+  const removedManager = await ca.identity("manager");
+  const demoted = await ca.identity("manager");
+  for (const where of [place, unlisted]) {
+    where.removed.add(removed.nodeId).add(removedManager.nodeId);
+    where.demoted.add(demoted.nodeId);
+  }
+  const expired = await ca.identity("manager", { issuedMs: nowMs - 9 * DAY_MS, expiryMs: DAY_MS });
+  const future = await ca.identity("manager", { issuedMs: nowMs + 9 * DAY_MS });
+  const wrongCluster = await ca.identity("manager", { clusterId: other.clusterId });
+  // Anyone, node, manager, a method without an entry.
+  const cut = ["unavailable", "unavailable", "unavailable", "unavailable"];
+  const table: readonly [string, Identity | null, readonly string[]][] = [
+    ["no certificate", null, ["ok", "unauthenticated", "unauthenticated", "permission_denied"]],
+    ["worker", await ca.identity("worker"), ["ok", "ok", "permission_denied", "permission_denied"]],
+    ["manager", await ca.identity("manager"), ["ok", "ok", "ok", "permission_denied"]],
+    ["demoted manager", demoted, ["ok", "ok", "permission_denied", "permission_denied"]],
+    ["certificate of another cluster", await other.identity("manager"), cut],
+    ["our root, another cluster's id", wrongCluster, cut],
+    ["expired certificate", expired, cut],
+    ["certificate of the future", future, cut],
+    ["removed worker", removed, cut],
+    ["removed manager", removedManager, cut],
+    ["the root's own certificate", { ...expired, ...asNode(ca) }, cut],
+  ];
+  for (const [who, own, expected] of table) {
+    const opened = channel(t, place.addr, ca.root.certPem, own);
+    const elsewhere = channel(t, unlisted.addr, ca.root.certPem, own);
+    const found = [
+      await outcome(opened, "anyone"),
+      await outcome(opened, "node"),
+      await outcome(opened, "manager"),
+      await outcome(elsewhere, "node"),
+    ];
+    t.same(found, expected, who);
+  }
+});
+
+function asNode(ca: TestCa): Pick<Identity, "certPem" | "keyPem"> {
+  return { certPem: ca.root.certPem, keyPem: ca.root.keyPem };
+}
+
+t.test("the peer is the one of the certificate, whatever the metadata says", async t => {
+  const ca = await TestCa.create();
+  const place = await site(t, ca, { getRootCa: "anyone", renewCertificate: "node" });
+  const worker = await ca.identity("worker");
+  const opened = channel(t, place.addr, ca.root.certPem, worker);
+  const { certPem } = await opened.unary(CAService.renewCertificate, { csrPem: "" }, { signal });
+  t.equal(certPem, worker.nodeId);
+  t.match(place.seen[0], {
+    peer: { role: "worker", clusterId: ca.clusterId },
+    remoteIp: "127.0.0.1",
+  });
+});
+
+t.test("nothing but TLS with HTTP/2 gets through", async t => {
+  const ca = await TestCa.create();
+  const place = await site(t, ca, { getRootCa: "anyone" });
+  const port = Number(place.addr.split(":")[1]);
+  const received: Buffer[] = [];
+  const plain = connectTcp(port, "127.0.0.1", () => {
+    plain.write("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
+  });
+  plain.on("data", data => received.push(data)).on("error", () => undefined);
+  await eventually(() => plain.destroyed, { what: "plain text cut off" });
+  const frames = Buffer.concat(received).filter((byte, i) => i === 0 && byte === 0);
+  t.equal(frames.length, 0, "no HTTP/2 frame was answered to plain text");
+  for (const options of [{ ALPNProtocols: ["http/1.1"] }, {}, { maxVersion: "TLSv1.1" as const }]) {
+    const socket = connectTls({ port, rejectUnauthorized: false, ...options });
+    socket.on("error", () => undefined);
+    await eventually(() => socket.destroyed, { what: JSON.stringify(options) });
+  }
+  t.equal(place.server.connectionCount(), 0);
+});
+
+t.test("a handshake that never ends is cut off, and addresses have a quota", async t => {
+  const ca = await TestCa.create();
+  const server = new RpcServer(
+    {
+      listenAddr: { host: "127.0.0.1", port: 0 },
+      limits: { handshakeMs: 150, maxStrangersPerIp: 3 },
+    },
+    {
+      identity: new TestIdentitySource(await ca.identity("manager")),
+      clock: realClock,
+      logger: silentLogger,
+      isRemoved: () => false,
+    },
+  );
+  const { port } = await server.start();
+  t.teardown(() => server.close(0));
+  const sockets = Array.from({ length: 5 }, () => connectTcp(port, "127.0.0.1"));
+  for (const socket of sockets) socket.on("error", () => undefined).resume();
+  await eventually(() => sockets.filter(s => s.destroyed || s.readableEnded).length >= 2, {
+    what: "two over the quota refused",
+  });
+  await eventually(() => sockets.every(s => s.destroyed || s.readableEnded), {
+    what: "silent ones cut off",
+  });
+});
