@@ -18,8 +18,20 @@ import { must } from "./run.ts";
 
 const NETNS_DIR = "/run/netns";
 const DEATH_TIMEOUT_MS = 20_000;
+const MAX_SWEEPS = 3;
 
 export async function removeLab(dir: string): Promise<void> {
+  let left: string[] = [];
+  // A killed `up` may have a command under way that adds something behind the first sweep.
+  for (let sweeps = 0; sweeps < MAX_SWEEPS; sweeps++) {
+    await sweep(dir);
+    left = leftovers(dir);
+    if (left.length === 0) return;
+  }
+  throw new LabError(`the lab is down, but left: ${left.join(", ")}`);
+}
+
+async function sweep(dir: string): Promise<void> {
   const prefix = labPrefix(dir);
   await Promise.all(recordedHosts(dir).map(host => killRecorded(dir, host)));
   const namespaces = networksOf(prefix);
@@ -28,8 +40,6 @@ export async function removeLab(dir: string): Promise<void> {
   await removeCgroups(prefix);
   await unmountUnder(dir);
   await removeFolder(dir);
-  const left = leftovers(dir);
-  if (left.length > 0) throw new LabError(`the lab is down, but left: ${left.join(", ")}`);
 }
 
 /** What `removeLab` should have removed and has not. */
