@@ -34,6 +34,11 @@ export interface PlanContext {
  */
 export interface Planner {
   readonly name: string;
+  /**
+   * True when no plan reads what the plan of another key writes: the loop then plans many keys
+   * before it submits. Otherwise each plan is in the state before the next key is planned.
+   */
+  readonly keysAreIndependent?: boolean;
   /** The keys that a change of a row makes dirty; `view` is the state after the commit. */
   keysOf(event: RowEvent, view: StateView): Iterable<string>;
   /** Every key there is; planned when leadership is gained. */

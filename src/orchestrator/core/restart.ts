@@ -1,0 +1,162 @@
+import type { Task } from "../../model/rows.ts";
+import { compareTaskStates, isTerminal, isWanted } from "../../model/task-state.ts";
+import { type StateView, specOfTask } from "../../model/view.ts";
+import { compareByAge, type ServiceDraft, type Slot, wantedOf } from "./draft.ts";
+import { isGone, keepsTasks, nodeOf } from "./nodes.ts";
+import { type RestartPolicyMs, restartPolicyOf } from "./policy.ts";
+
+/** How long a prepared replacement waits for the old task to stop (SwarmKit restart.go). */
+export const MAX_STOP_WAIT_MS = 60_000;
+
+/** The task came to its end without having been told to. */
+export function endedByItself(task: Task): boolean {
+  const { state } = task.status;
+  return state === "complete" || state === "failed" || state === "rejected";
+}
+
+function policyOf(view: StateView, task: Task): RestartPolicyMs {
+  return restartPolicyOf(specOfTask(view, task)?.spec.TaskTemplate);
+}
+
+/** Ends of this task's spec version in its slot, before this one: as many restarts were made. */
+function restartsBefore(task: Task, slot: Slot, windowMs: number): number {
+  const sinceMs = windowMs === 0 ? Number.NEGATIVE_INFINITY : task.endedAtMs - windowMs;
+  return slot.tasks.filter(
+    other =>
+      other.specVersion === task.specVersion &&
+      endedByItself(other) &&
+      compareByAge(other, task) < 0 &&
+      other.endedAtMs > sinceMs,
+  ).length;
+}
+
+/**
+ * Whether the restart policy of the task's own spec wants another one in its place. A task that was
+ * stopped (drain, lost node) does not use up an attempt: only its condition counts.
+ */
+export function shouldRestart(view: StateView, task: Task, slot: Slot): boolean {
+  const policy = policyOf(view, task);
+  if (policy.condition === "none") return false;
+  if (policy.condition === "on-failure" && task.status.state === "complete") return false;
+  if (!endedByItself(task) || policy.maxAttempts === 0) return true;
+  return restartsBefore(task, slot, policy.windowMs) < policy.maxAttempts;
+}
+
+/**
+ * The slot has no live task and shall have none: its newest ended and the policy wants no other. A
+ * rollback revives such slots, so that it always ends in a converged service.
+ */
+export function isExhausted(draft: ServiceDraft, slot: Slot): boolean {
+  const newest = slot.tasks.at(-1);
+  if (newest === undefined || slot.tasks.some(task => isWanted(task.desiredState))) return false;
+  const { updateStatus, specVersion } = draft.service;
+  if (updateStatus?.state === "rollback_started" && newest.specVersion !== specVersion)
+    return false;
+  return !shouldRestart(draft.view, newest, slot);
+}
+
+/** Its start delay is over. */
+function mayStart(task: Task, nowMs: number): boolean {
+  return nowMs >= task.startAfterMs || nowMs < task.createdAtMs;
+}
+
+/** Its container may still run where we can wait for it. */
+function isStopping(view: StateView, task: Task): boolean {
+  if (isWanted(task.desiredState) || task.nodeId === "") return false;
+  if (isTerminal(task.status.state)) return false;
+  if (compareTaskStates(task.status.state, "assigned") < 0) return false;
+  return !isGone(nodeOf(view, task.nodeId));
+}
+
+/** What the tasks of a slot are wanted to become: jobs end, others run. */
+export type RunState = "running" | "complete";
+
+/**
+ * A new task for the slot, started once its delay is over and what it replaces has stopped;
+ * meanwhile (desired READY) it is prepared.
+ */
+export function createInSlot(
+  draft: ServiceDraft,
+  slot: { readonly slot: number; readonly nodeId: string; readonly tasks: readonly Task[] },
+  startAfterMs: number,
+  run: RunState,
+): void {
+  const waits = startAfterMs > draft.nowMs || slot.tasks.some(old => isStopping(draft.view, old));
+  const task = draft.create({
+    slot: slot.slot,
+    nodeId: slot.nodeId,
+    desiredState: waits ? "ready" : run,
+    startAfterMs: startAfterMs > draft.nowMs ? startAfterMs : 0,
+  });
+  if (waits) promoteWhenDue(draft, task, slot.tasks, run);
+}
+
+/**
+ * Replaces what has ended, and what was lost with its node: the old task is told to shut down, the
+ * policy says whether and when another starts. The delay does not apply when the node is to blame.
+ * A task that fails while its own delay still runs is replaced only at its end, so that a task
+ * which cannot even be prepared does not spin.
+ */
+export function planRestarts(draft: ServiceDraft, key: string, run: RunState): void {
+  for (const task of wantedOf(draft.slot(key))) {
+    if (run === "complete" && task.status.state === "complete") continue;
+    const lost = task.nodeId !== "" && !keepsTasks(nodeOf(draft.view, task.nodeId));
+    const ended = isTerminal(task.status.state);
+    if (lost || ended) planRestart(draft, key, task, { lost: lost && !ended, run });
+  }
+  planPromotions(draft, key, run);
+}
+
+interface RestartCause {
+  readonly lost: boolean;
+  readonly run: RunState;
+}
+
+function planRestart(draft: ServiceDraft, key: string, task: Task, cause: RestartCause): void {
+  const slot = draft.slot(key);
+  if (slot === undefined) return;
+  if (!cause.lost && !mayStart(task, draft.nowMs)) {
+    draft.wakeAt(task.startAfterMs);
+    return;
+  }
+  const wanted = shouldRestart(draft.view, task, slot);
+  draft.setDesired(task, "shutdown");
+  const rest = draft.slot(key);
+  if (!wanted || rest === undefined || hasNewer(rest, task)) return;
+  const { delayMs } = policyOf(draft.view, task);
+  const endedMs = Math.max(task.endedAtMs, task.startAfterMs);
+  const startAfterMs = cause.lost ? task.startAfterMs : endedMs + delayMs;
+  createInSlot(draft, rest, startAfterMs, cause.run);
+}
+
+function hasNewer(slot: Slot, task: Task): boolean {
+  return wantedOf(slot).some(other => compareByAge(task, other) < 0);
+}
+
+function planPromotions(draft: ServiceDraft, key: string, run: RunState): void {
+  const slot = draft.slot(key);
+  for (const task of wantedOf(slot)) {
+    if (task.desiredState !== "ready" || isTerminal(task.status.state)) continue;
+    promoteWhenDue(draft, task, slot?.tasks ?? [], run);
+  }
+}
+
+/** READY becomes RUNNING after the delay, and once nothing of the slot is still stopping. */
+function promoteWhenDue(
+  draft: ServiceDraft,
+  task: Task,
+  others: readonly Task[],
+  run: RunState,
+): void {
+  if (!mayStart(task, draft.nowMs)) {
+    draft.wakeAt(task.startAfterMs);
+    return;
+  }
+  const stopByMs = task.createdAtMs + MAX_STOP_WAIT_MS;
+  const waiting = draft.nowMs < stopByMs && draft.nowMs >= task.createdAtMs;
+  if (waiting && others.some(other => isStopping(draft.view, other))) {
+    draft.wakeAt(stopByMs);
+    return;
+  }
+  draft.setDesired(task, run);
+}

@@ -1,0 +1,105 @@
+import type { Change, RowEvent } from "../../model/change.ts";
+import type { Node, Service, Task } from "../../model/rows.ts";
+import { modeKind } from "../../model/service-spec.ts";
+import { isTerminal } from "../../model/task-state.ts";
+import type { StateView } from "../../model/view.ts";
+import { deepEqual } from "./deep-equal.ts";
+import { ServiceDraft } from "./draft.ts";
+import { planGlobal } from "./global.ts";
+import { EMPTY_PLAN, type Plan, type PlanContext, type Planner } from "./planner.ts";
+import { planReplicas } from "./replicated.ts";
+import { planUpdate } from "./update.ts";
+
+/**
+ * The tasks a service shall have: replicas or one a node, restarts, updates, rollbacks, removal. One
+ * planner for all of it, since they decide about the same slots.
+ */
+export const servicePlanner: Planner = {
+  name: "services",
+  keysAreIndependent: true,
+  keysOf,
+  allKeys: view => [...view.table("services").all()].map(service => service.id),
+  plan: planService,
+};
+
+function planService(view: StateView, key: string, ctx: PlanContext): Plan {
+  const service = view.table("services").get(key);
+  if (service === undefined) return EMPTY_PLAN;
+  if (service.pendingDelete) return planRemoval(view, service);
+  const mode = modeKind(service.spec);
+  const draft = new ServiceDraft(view, service, ctx, mode === "global" ? "node" : "number");
+  if (mode === "replicated") {
+    planReplicas(draft);
+    planUpdate(draft, null);
+  } else if (mode === "global") {
+    planUpdate(draft, planGlobal(draft));
+  }
+  return draft.finish();
+}
+
+/** The service goes when its last task has gone, and its stored specs with it. */
+function planRemoval(view: StateView, service: Service): Plan {
+  const changes: Change[] = [];
+  const tasks = view.tasksOfService(service.id);
+  for (const { id, desiredState } of tasks) {
+    if (desiredState === "remove") continue;
+    changes.push({ op: "patch", table: "tasks", id, fields: { desiredState: "remove" } });
+  }
+  if (tasks.length > 0) return { changes, wakeAtMs: null, notes: [] };
+  for (const { id } of view.specsOfService(service.id)) {
+    changes.push({ op: "delete", table: "serviceSpecs", id });
+  }
+  changes.push({ op: "delete", table: "services", id: service.id, ifVersion: service.version });
+  return { changes, wakeAtMs: null, notes: [] };
+}
+
+function keysOf(event: RowEvent, view: StateView): Iterable<string> {
+  if (event.table === "services") return [event.id];
+  if (event.table === "tasks") return keysOfTask(event.before, event.after);
+  if (event.table === "nodes") return keysOfNode(event.id, event.before, event.after, view);
+  return [];
+}
+
+/** Only what a planner reads of a task: coming, going, desired state, node, running, ended. */
+function keysOfTask(before: Task | null, after: Task | null): Iterable<string> {
+  const task = after ?? before;
+  if (task === null || task.serviceId === "") return [];
+  if (before === null || after === null) return [task.serviceId];
+  const same =
+    before.desiredState === after.desiredState &&
+    before.nodeId === after.nodeId &&
+    (before.status.state === after.status.state || !isMilestone(after));
+  return same ? [] : [task.serviceId];
+}
+
+function isMilestone(task: Task): boolean {
+  const { state } = task.status;
+  return state === "running" || isTerminal(state);
+}
+
+/** Services with tasks there, and all global ones, when the node changed in what planners read. */
+function keysOfNode(
+  nodeId: string,
+  before: Node | null,
+  after: Node | null,
+  view: StateView,
+): Iterable<string> {
+  if (before !== null && after !== null && samePlace(before, after)) return [];
+  const keys = new Set(view.tasksOfNode(nodeId).map(task => task.serviceId));
+  for (const service of view.table("services").all()) {
+    if (modeKind(service.spec) === "global") keys.add(service.id);
+  }
+  keys.delete("");
+  return keys;
+}
+
+/** As far as constraints and health go, the node is what it was. */
+export function samePlace(a: Node, b: Node): boolean {
+  return (
+    a.status.state === b.status.state &&
+    a.status.addr === b.status.addr &&
+    a.certRole === b.certRole &&
+    deepEqual(a.spec, b.spec) &&
+    deepEqual(a.description, b.description)
+  );
+}

@@ -1,0 +1,248 @@
+import type { Service, Task, UpdateState } from "../../model/rows.ts";
+import { isTerminal, isWanted } from "../../model/task-state.ts";
+import { deepEqual } from "./deep-equal.ts";
+import { DirtyCheck } from "./dirty.ts";
+import { compareByAge, type ServiceDraft, type Slot, wantedOf } from "./draft.ts";
+import { elapsedMs } from "./elapsed.ts";
+import { type UpdatePolicy, updatePolicyOf } from "./policy.ts";
+import { createInSlot, endedByItself, isExhausted } from "./restart.ts";
+
+/** What has become of the first new task of a slot. */
+interface Outcome {
+  readonly task: Task;
+  /** When it reached RUNNING, ended or ran out of time; null while it is on its way. */
+  readonly settledAtMs: number | null;
+  /** How it failed; null when it did not, or not yet. */
+  readonly failure: "ended" | "stuck" | null;
+}
+
+interface Progress {
+  readonly dirty: readonly Slot[];
+  readonly outcomes: readonly Outcome[];
+}
+
+const IN_PROGRESS: ReadonlySet<UpdateState> = new Set(["updating", "rollback_started"]);
+const HALTED: ReadonlySet<UpdateState> = new Set(["paused", "rollback_paused"]);
+
+/** A rolling update or rollback of the service is being worked on. */
+export function isUpdating(service: Service): boolean {
+  const state = service.updateStatus?.state;
+  return state !== undefined && IN_PROGRESS.has(state);
+}
+
+/**
+ * Rolling update and rollback (SwarmKit update/updater.go), as a function of the rows alone: which
+ * slots are done, in work or failed is read from the tasks of the present spec version and their
+ * stamps, so that a new leader goes on with the same update. `updatable` limits it to some slots.
+ */
+export function planUpdate(draft: ServiceDraft, updatable: ReadonlySet<string> | null): void {
+  const policy = updatePolicyOf(draft.service);
+  const check = new DirtyCheck(draft.view, draft.service);
+  for (const { key } of draft.slots()) settleSlot(draft, check, policy, key);
+  const state = draft.service.updateStatus?.state;
+  if (state !== undefined && HALTED.has(state)) return;
+  const slots = draft.slots().filter(slot => updatable === null || updatable.has(slot.key));
+  const progress = measure(draft, check, policy, slots);
+  const running = isUpdating(draft.service);
+  if (progress.dirty.length === 0 && !running) return;
+  if (!running) startUpdate(draft);
+  if (actOnFailures(draft, policy, progress)) return;
+  advance(draft, policy, progress);
+}
+
+/**
+ * A slot keeps one live task; while a start-first update replaces it, the old one beside the new.
+ * Once a task of the present spec runs, the others go.
+ */
+function settleSlot(
+  draft: ServiceDraft,
+  check: DirtyCheck,
+  policy: UpdatePolicy,
+  key: string,
+): void {
+  const wanted = wantedOf(draft.slot(key));
+  if (wanted.length < 2) return;
+  const clean = wanted.filter(task => !check.isDirty(task));
+  const best = clean.find(isUp) ?? clean.at(-1);
+  if (best === undefined) {
+    const keep = bestOf(wanted);
+    for (const task of wanted) if (task !== keep) draft.setDesired(task, "shutdown");
+    return;
+  }
+  const old = wanted.filter(task => check.isDirty(task));
+  const beside = policy.order === "start-first" && !isUp(best) ? bestOf(old) : undefined;
+  for (const task of wanted) {
+    if (task !== best && task !== beside) draft.setDesired(task, "shutdown");
+  }
+}
+
+function isUp(task: Task): boolean {
+  return task.status.state === "running";
+}
+
+/** The one to keep alive beside a new task: a running one, else the oldest. */
+function bestOf(tasks: readonly Task[]): Task | undefined {
+  return tasks.find(isUp) ?? tasks[0];
+}
+
+function measure(
+  draft: ServiceDraft,
+  check: DirtyCheck,
+  policy: UpdatePolicy,
+  slots: readonly Slot[],
+): Progress {
+  const dirty: Slot[] = [];
+  const outcomes: Outcome[] = [];
+  for (const slot of slots) {
+    if (isDirtySlot(draft, check, slot)) dirty.push(slot);
+    else {
+      const first = firstOfVersion(slot, draft.service.specVersion);
+      if (first !== undefined) outcomes.push(outcomeOf(first, policy, draft.nowMs));
+    }
+  }
+  return { dirty, outcomes };
+}
+
+function isDirtySlot(draft: ServiceDraft, check: DirtyCheck, slot: Slot): boolean {
+  const wanted = wantedOf(slot);
+  if (wanted.length > 0) return wanted.every(task => check.isDirty(task));
+  const newest = slot.tasks.at(-1);
+  return newest !== undefined && isExhausted(draft, slot) && check.isDirty(newest);
+}
+
+/**
+ * The task that the update made for the slot. One that was stopped for its node's sake (lost,
+ * drained) says nothing about the new spec; the next one does.
+ */
+export function firstOfVersion(slot: Slot, specVersion: number): Task | undefined {
+  return slot.tasks.find(
+    task =>
+      task.specVersion === specVersion && (isWanted(task.desiredState) || endedByItself(task)),
+  );
+}
+
+function outcomeOf(task: Task, policy: UpdatePolicy, nowMs: number): Outcome {
+  const { runningSinceMs, endedAtMs } = task;
+  if (endedByItself(task)) {
+    const early = runningSinceMs === 0 || endedAtMs - runningSinceMs <= policy.monitorMs;
+    return { task, settledAtMs: runningSinceMs || endedAtMs, failure: early ? "ended" : null };
+  }
+  if (runningSinceMs > 0) return { task, settledAtMs: runningSinceMs, failure: null };
+  if (isTerminal(task.status.state)) return { task, settledAtMs: endedAtMs, failure: null };
+  const deadlineMs = task.createdAtMs + policy.deadlineMs;
+  if (nowMs < deadlineMs) return { task, settledAtMs: null, failure: null };
+  return { task, settledAtMs: deadlineMs, failure: "stuck" };
+}
+
+function startUpdate(draft: ServiceDraft): void {
+  draft.setService({
+    updateStatus: {
+      state: "updating",
+      startedAtMs: draft.nowMs,
+      completedAtMs: 0,
+      message: "update in progress",
+    },
+  });
+}
+
+function setState(draft: ServiceDraft, state: UpdateState, message: string): void {
+  const completed = state === "completed" || state === "rollback_completed";
+  draft.setService({
+    updateStatus: {
+      state,
+      startedAtMs: draft.service.updateStatus?.startedAtMs ?? draft.nowMs,
+      completedAtMs: completed ? draft.nowMs : 0,
+      message,
+    },
+  });
+  draft.note("service", draft.service.id, message);
+}
+
+/** True when the update was stopped or turned round. */
+function actOnFailures(draft: ServiceDraft, policy: UpdatePolicy, progress: Progress): boolean {
+  const failed = progress.outcomes.filter(outcome => outcome.failure !== null).sort(bySettling);
+  const total = progress.outcomes.length + progress.dirty.length;
+  const first = failed[0];
+  if (first === undefined || policy.failureAction === "continue") return false;
+  if (failed.length / total <= policy.maxFailureRatio) return false;
+  const reason = reasonOf(first, policy);
+  const rollingBack = draft.service.updateStatus?.state === "rollback_started";
+  if (rollingBack) setState(draft, "rollback_paused", `rollback paused due to ${reason}`);
+  else if (policy.failureAction === "pause") {
+    setState(draft, "paused", `update paused due to ${reason}`);
+  } else rollBack(draft, reason);
+  return true;
+}
+
+function bySettling(a: Outcome, b: Outcome): number {
+  return (a.settledAtMs ?? 0) - (b.settledAtMs ?? 0) || compareByAge(a.task, b.task);
+}
+
+function reasonOf(outcome: Outcome, policy: UpdatePolicy): string {
+  const { id } = outcome.task;
+  if (outcome.failure === "ended") return `failure or early termination of task ${id}`;
+  return `task ${id} not running after ${Math.round(policy.deadlineMs / 1000)}s`;
+}
+
+/** Back to the previous spec, once: a rollback has no previous spec. */
+function rollBack(draft: ServiceDraft, reason: string): void {
+  const { previousSpec, spec } = draft.service;
+  if (previousSpec === null) {
+    setState(draft, "paused", `update paused due to ${reason}; there is no previous spec`);
+    return;
+  }
+  const samePorts = deepEqual(spec.EndpointSpec, previousSpec.EndpointSpec);
+  const message = `update rolled back due to ${reason}`;
+  draft.setSpec(previousSpec, {
+    previousSpec: null,
+    previousSpecVersion: 0,
+    allocated: draft.service.allocated && samePorts,
+    updateStatus: {
+      state: "rollback_started",
+      startedAtMs: draft.nowMs,
+      completedAtMs: 0,
+      message,
+    },
+  });
+  draft.note("service", draft.service.id, message);
+}
+
+function advance(draft: ServiceDraft, policy: UpdatePolicy, progress: Progress): void {
+  let busy = 0;
+  let lastMs = 0;
+  for (const { task, settledAtMs } of progress.outcomes) {
+    if (settledAtMs === null) {
+      busy += 1;
+      draft.wakeAt(task.createdAtMs + policy.deadlineMs);
+    } else {
+      lastMs = Math.max(lastMs, settledAtMs);
+      if (progress.dirty.length > 0 && elapsedMs(draft.nowMs, settledAtMs) < policy.delayMs) {
+        busy += 1;
+        draft.wakeAt(settledAtMs + policy.delayMs);
+      }
+    }
+  }
+  const free = Math.max(0, policy.parallelism - busy);
+  for (const slot of progress.dirty.slice(0, free)) replaceSlot(draft, policy, slot);
+  if (progress.dirty.length === 0 && busy === 0) finishUpdate(draft, policy, lastMs);
+}
+
+function replaceSlot(draft: ServiceDraft, policy: UpdatePolicy, slot: Slot): void {
+  const wanted = wantedOf(slot);
+  const keep = policy.order === "start-first" ? bestOf(wanted) : undefined;
+  for (const task of wanted) if (task !== keep) draft.setDesired(task, "shutdown");
+  const { slot: number, nodeId } = slot;
+  const tasks = keep === undefined ? (draft.slot(slot.key)?.tasks ?? []) : [];
+  createInSlot(draft, { slot: number, nodeId, tasks }, 0, "running");
+}
+
+/** Every slot is done: the last one is watched for one monitor period more. */
+function finishUpdate(draft: ServiceDraft, policy: UpdatePolicy, lastMs: number): void {
+  if (elapsedMs(draft.nowMs, lastMs) < policy.monitorMs) {
+    draft.wakeAt(lastMs + policy.monitorMs);
+    return;
+  }
+  const rollingBack = draft.service.updateStatus?.state === "rollback_started";
+  if (rollingBack) setState(draft, "rollback_completed", "rollback completed");
+  else setState(draft, "completed", "update completed");
+}
