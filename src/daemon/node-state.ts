@@ -12,6 +12,8 @@ export interface NodeState {
   readonly dataPathAddr: string;
   /** Raft id of this node's present membership; 0 while it is no manager. */
   readonly raftId: number;
+  /** The group has accepted it: its log must be there from now on. */
+  readonly raftJoined: boolean;
   /** Cluster ports of managers, as last told; never empty. */
   readonly managers: readonly string[];
 }
@@ -82,10 +84,8 @@ function parseState(text: string): NodeState | null {
     return null;
   }
   if (typeof raw !== "object" || raw === null) return null;
-  const { format, listenAddr, advertiseAddr, dataPathAddr, raftId, managers } = raw as Record<
-    string,
-    unknown
-  >;
+  const fields = raw as Record<string, unknown>;
+  const { format, listenAddr, advertiseAddr, dataPathAddr, raftId, managers } = fields;
   const strings = [listenAddr, advertiseAddr, dataPathAddr].every(v => typeof v === "string");
   if (format !== FORMAT || !strings || typeof raftId !== "number" || !Array.isArray(managers)) {
     return null;
@@ -96,6 +96,7 @@ function parseState(text: string): NodeState | null {
     advertiseAddr: String(advertiseAddr),
     dataPathAddr: String(dataPathAddr),
     raftId,
+    raftJoined: fields["raftJoined"] === true,
     managers: managers.map(String),
   };
 }

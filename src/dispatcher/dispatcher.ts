@@ -276,8 +276,13 @@ export class Dispatcher {
 
   #managersFor(nodeId: string): ManagerMessage {
     const view = this.#deps.store.view;
-    const addrs = [...view.table("members").all()].map(member => member.addr);
-    const role = view.table("nodes").get(nodeId)?.spec.Role ?? "worker";
+    const members = [...view.table("members").all()];
+    // A demoted manager becomes a worker only when it is out of the Raft group.
+    const isManager =
+      view.table("nodes").get(nodeId)?.spec.Role === "manager" ||
+      members.some(member => member.nodeId === nodeId);
+    const addrs = members.map(member => member.addr);
+    const role = isManager ? "manager" : "worker";
     return { body: { $case: "managers", value: { addrs, role } } };
   }
 

@@ -1,0 +1,101 @@
+import { SwarmError } from "../base/errors.ts";
+import type { RaftNode } from "../raft/ports.ts";
+import type { RpcClients } from "../rpc/clients.ts";
+import {
+  type JoinGroupRequest,
+  type JoinGroupResponse,
+  type LeaveGroupResponse,
+  MembershipService,
+} from "../rpc/gen/swarmd/v1/membership.ts";
+import type { CallContext, Handlers } from "../rpc/handlers.ts";
+import type { Access } from "../rpc/ports.ts";
+import type { StateStore } from "../state/ports.ts";
+import { leaderAddrOf } from "./ca-backend.ts";
+
+export const MEMBERSHIP_ACCESS: Readonly<Record<string, Access>> = {
+  join: "manager",
+  leave: "manager",
+};
+
+/** A joiner waits for its admission: the leader may have another change under way. */
+export const JOIN_CALL_TIMEOUT_MS = 15_000;
+
+export interface MembershipDeps {
+  readonly raft: RaftNode;
+  readonly store: StateStore;
+}
+
+/** Admission to and leave from the Raft group, at the leader. */
+export function membershipHandlers(deps: MembershipDeps): Handlers<typeof MembershipService> {
+  return {
+    join: (request, context) => join(deps, request, context),
+    leave: (_request, context) => leave(deps, context),
+  };
+}
+
+async function join(
+  deps: MembershipDeps,
+  request: JoinGroupRequest,
+  context: CallContext,
+): Promise<JoinGroupResponse> {
+  const nodeId = callerOf(deps, context);
+  const { raft, store } = deps;
+  const node = store.view.table("nodes").get(nodeId);
+  if (node === undefined || node.spec.Role !== "manager") {
+    throw new SwarmError("permission_denied", `node ${nodeId} is no manager of this cluster`);
+  }
+  const former = [...store.view.table("members").all()].filter(
+    member => member.nodeId === nodeId && member.raftId !== request.raftId,
+  );
+  // A manager that lost its disk comes back under a new id; the old one must not be counted on.
+  for (const member of former) await raft.removeMember(member.raftId, context.signal);
+  await raft.addMember({ raftId: request.raftId, nodeId, addr: request.addr }, context.signal);
+  return { members: [...store.view.table("members").all()].map(toGroupMember) };
+}
+
+async function leave(deps: MembershipDeps, context: CallContext): Promise<LeaveGroupResponse> {
+  const nodeId = callerOf(deps, context);
+  for (const member of [...deps.store.view.table("members").all()]) {
+    if (member.nodeId === nodeId) await deps.raft.removeMember(member.raftId, context.signal);
+  }
+  return {};
+}
+
+function toGroupMember(member: {
+  readonly raftId: number;
+  readonly nodeId: string;
+  readonly addr: string;
+}): JoinGroupResponse["members"][number] {
+  return { raftId: member.raftId, nodeId: member.nodeId, addr: member.addr };
+}
+
+/** The caller's node id. Throws not_leader, with the leader's address, anywhere but there. */
+function callerOf(deps: MembershipDeps, context: CallContext): string {
+  if (deps.raft.status().role !== "leader") {
+    const leader = leaderAddrOf(deps.raft, deps.store.view);
+    throw new SwarmError("not_leader", "this manager is not the leader", { leader });
+  }
+  if (context.peer === null) throw new SwarmError("unauthenticated", "no certificate");
+  return context.peer.nodeId;
+}
+
+/** The client's side of `Join`, for `callLeader`. */
+export function requestJoin(
+  clients: RpcClients,
+  addr: string,
+  request: JoinGroupRequest,
+  signal: AbortSignal,
+): Promise<JoinGroupResponse> {
+  const options = { signal, timeoutMs: JOIN_CALL_TIMEOUT_MS };
+  return clients.unary(MembershipService.join, addr, request, options);
+}
+
+/** The client's side of `Leave`. */
+export function requestLeave(
+  clients: RpcClients,
+  addr: string,
+  signal: AbortSignal,
+  timeoutMs: number,
+): Promise<LeaveGroupResponse> {
+  return clients.unary(MembershipService.leave, addr, {}, { signal, timeoutMs });
+}
