@@ -1,0 +1,143 @@
+import { SwarmError } from "../../base/errors.ts";
+
+/**
+ * The part of Go's text/template that swarm mode's placeholders use: fields of a fixed context
+ * (`{{.Service.Name}}`), `index`, `join`, string literals, comments and trim markers. There are no
+ * loops, no conditions and no calls, so an evaluation is linear in its input.
+ * Behaviour: SwarmKit template/ (missing keys are errors).
+ */
+export type TemplateValue = string | { readonly [key: string]: TemplateValue };
+
+/** Longest template that is evaluated, in characters. */
+export const TEMPLATE_LIMIT_CHARS = 65_536;
+
+const OPEN = "{{";
+const CLOSE = "}}";
+/** A string literal (Go's two kinds), a field path, or a word. */
+const TOKEN = /\s*(?:"((?:[^"\\]|\\.)*)"|`([^`]*)`|(\.[\w.-]*)|(\w+))/y;
+
+/** Replaces every action in `text`. Throws invalid_argument on one it cannot evaluate. */
+export function expandTemplate(text: string, context: TemplateValue): string {
+  if (!text.includes(OPEN)) return text;
+  if (text.length > TEMPLATE_LIMIT_CHARS) throw failure(text.slice(0, 40), "is too long");
+  let out = "";
+  let position = 0;
+  for (;;) {
+    const open = text.indexOf(OPEN, position);
+    if (open < 0) return out + text.slice(position);
+    const close = text.indexOf(CLOSE, open);
+    if (close < 0) throw failure(text, 'has an action without "}}"');
+    const action = parseAction(text.slice(open + OPEN.length, close));
+    const before = text.slice(position, open);
+    out += action.trimLeft ? before.trimEnd() : before;
+    out += evaluate(action.body, context);
+    position = close + CLOSE.length;
+    if (action.trimRight) position += text.slice(position).search(/\S|$/);
+  }
+}
+
+interface Action {
+  readonly body: string;
+  readonly trimLeft: boolean;
+  readonly trimRight: boolean;
+}
+
+function parseAction(raw: string): Action {
+  const trimLeft = /^-\s/.test(raw);
+  const trimRight = /\s-$/.test(raw);
+  return { body: raw.slice(trimLeft ? 1 : 0, trimRight ? -1 : undefined), trimLeft, trimRight };
+}
+
+function evaluate(body: string, context: TemplateValue): string {
+  if (/^\s*\/\*[\s\S]*\*\/\s*$/.test(body)) return "";
+  const terms = tokenize(body);
+  const [first, ...rest] = terms;
+  if (first === undefined) throw failure(body, "has an empty action");
+  const call = first.kind === "word" ? FUNCTIONS.get(first.text) : undefined;
+  const value =
+    call === undefined
+      ? single(body, terms, context)
+      : call(
+          rest.map(term => resolve(body, term, context)),
+          body,
+        );
+  if (typeof value !== "string") throw failure(body, "does not name a text");
+  return value;
+}
+
+interface Term {
+  readonly kind: "literal" | "path" | "word";
+  readonly text: string;
+}
+
+function tokenize(body: string): readonly Term[] {
+  const terms: Term[] = [];
+  const text = body.trim();
+  TOKEN.lastIndex = 0;
+  while (TOKEN.lastIndex < text.length) {
+    const at = TOKEN.lastIndex;
+    const match = TOKEN.exec(text);
+    if (match === null) throw failure(body, `cannot be read at "${text.slice(at)}"`);
+    const [, quoted, raw, path, word] = match;
+    if (quoted !== undefined) terms.push({ kind: "literal", text: unquote(quoted) });
+    else if (raw !== undefined) terms.push({ kind: "literal", text: raw });
+    else if (path !== undefined) terms.push({ kind: "path", text: path });
+    else terms.push({ kind: "word", text: word ?? "" });
+  }
+  return terms;
+}
+
+const ESCAPES: Readonly<Record<string, string>> = { n: "\n", t: "\t", r: "\r" };
+
+function unquote(text: string): string {
+  return text.replace(/\\(.)/g, (_whole, char: string) => ESCAPES[char] ?? char);
+}
+
+function single(body: string, terms: readonly Term[], context: TemplateValue): TemplateValue {
+  const [term, extra] = terms;
+  if (term === undefined || extra !== undefined) throw failure(body, "is not a single value");
+  return resolve(body, term, context);
+}
+
+function resolve(body: string, term: Term, context: TemplateValue): TemplateValue {
+  if (term.kind === "literal") return term.text;
+  if (term.kind === "word") throw failure(body, `uses "${term.text}", which is no function here`);
+  let value = context;
+  for (const key of term.text.split(".").filter(part => part !== "")) {
+    if (typeof value === "string" || !Object.hasOwn(value, key)) {
+      throw failure(body, `has no field "${key}"`);
+    }
+    value = value[key] ?? "";
+  }
+  return value;
+}
+
+type TemplateFunction = (args: readonly TemplateValue[], body: string) => TemplateValue;
+
+/** `index MAP "key"`: the empty text for a key that is not there, as in Go. */
+function index(args: readonly TemplateValue[], body: string): TemplateValue {
+  const [map, key] = args;
+  if (args.length !== 2 || typeof map !== "object" || typeof key !== "string") {
+    throw failure(body, "needs a map and a key for index");
+  }
+  return Object.hasOwn(map, key) ? (map[key] ?? "") : "";
+}
+
+/** `join SEPARATOR TEXT…` */
+function join(args: readonly TemplateValue[], body: string): TemplateValue {
+  const texts = args.filter(arg => typeof arg === "string");
+  const [separator, ...parts] = texts;
+  if (separator === undefined || texts.length !== args.length) {
+    throw failure(body, "needs a separator and texts for join");
+  }
+  return parts.join(separator);
+}
+
+const FUNCTIONS: ReadonlyMap<string, TemplateFunction> = new Map([
+  ["index", index],
+  ["join", join],
+]);
+
+function failure(body: string, what: string): SwarmError {
+  return new SwarmError("invalid_argument", `template "${body.trim()}" ${what}`);
+}
