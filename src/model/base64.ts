@@ -9,7 +9,7 @@ function isDigit(char: string | undefined): boolean {
  * names, or null when all is well. Line breaks are skipped, as Go does.
  */
 export function base64Problem(text: string): number | null {
-  if (/^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/.test(text)) return null;
+  if (text.length % GROUP === 0 && /^[A-Za-z0-9+/]*={0,2}$/.test(text)) return null;
   let inGroup = 0;
   for (let i = 0; i < text.length; i++) {
     const char = text[i];

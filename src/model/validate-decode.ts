@@ -1,6 +1,6 @@
 import type { SwarmError } from "../base/errors.ts";
 import { base64Problem } from "./base64.ts";
-import { badRequest, goFloat } from "./validate-errors.ts";
+import { badRequest } from "./validate-errors.ts";
 
 /**
  * A description of the JSON that a Docker API type takes, with the names Go gives it: what does
@@ -119,7 +119,7 @@ function decodePlain(
 ): unknown {
   if (typeof value !== JS_TYPES[shape.kind]) throw mismatch(shape, jsonKind(value), place);
   if (typeof value === "number" && !Number.isFinite(value)) {
-    throw mismatch(shape, `number ${goFloat(value)}`, place);
+    throw mismatch(shape, `number ${value}`, place);
   }
   return value;
 }
@@ -127,7 +127,7 @@ function decodePlain(
 const decodeInteger: Decoder<"integer"> = (shape, value, place) => {
   if (typeof value !== "number") throw mismatch(shape, jsonKind(value), place);
   if (!Number.isInteger(value) || value < shape.min || value > shape.max) {
-    throw mismatch(shape, `number ${goFloat(value)}`, place);
+    throw mismatch(shape, `number ${value}`, place);
   }
   return value;
 };

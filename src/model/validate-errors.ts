@@ -37,9 +37,9 @@ export function goQuote(text: string): string {
 }
 
 const EXPONENT_MIN = -4;
-const EXPONENT_END = 21;
+const EXPONENT_END = 6;
 
-/** A number as Go's %g and %v print a float64: an exponent below 1e-4 and from 1e21 on. */
+/** A number as Go's %g prints a float64: with an exponent below 1e-4 and from 1e6 on. */
 export function goFloat(value: number): string {
   const [digits = "", power = "0"] = value.toExponential().split("e");
   const exponent = Number(power);
