@@ -36,8 +36,12 @@ function servicesToAllocate(event: RowEvent, view: StateView): Iterable<string> 
   if (event.table !== "services") return [];
   const { before, after } = event;
   if (after !== null && !after.allocated && !after.pendingDelete) return [event.id];
-  const freed = before !== null && before.endpoint.ports.length > 0;
-  return freed ? unallocated(view).map(service => service.id) : [];
+  return letsGoOfPorts(before, after) ? unallocated(view).map(service => service.id) : [];
+}
+
+function letsGoOfPorts(before: Service | null, after: Service | null): boolean {
+  if (before === null || before.endpoint.ports.length === 0) return false;
+  return after === null || after.pendingDelete || after.endpoint !== before.endpoint;
 }
 
 function planService(view: StateView, key: string, ctx: PlanContext): Plan {
