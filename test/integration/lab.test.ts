@@ -17,10 +17,13 @@ import { eventually } from "../support/eventually.ts";
 const CHECKOUT = resolve(import.meta.dirname, "../..");
 const MAIN = join(CHECKOUT, "test/lab/main.ts");
 const STAND_IN = join(CHECKOUT, "test/lab/stand-in.mjs");
+/** Engines start and stop slowly on a busy machine. */
+const TIMEOUT_MS = 300_000;
 const UP = { managers: 2, workers: 1, mode: "bare", swarmdBin: STAND_IN } as const;
 
 const folder = mkdtempSync("/tmp/swarmd-lab-test-");
 const lab = Lab.open(join(folder, "lab"));
+t.setTimeout(TIMEOUT_MS);
 t.teardown(async () => {
   await lab.down();
   rmSync(folder, { recursive: true, force: true });
