@@ -64,6 +64,19 @@ export class RpcClients {
     return this.channel(addr, expected).client(clientClass);
   }
 
+  /**
+   * A client on a connection of its own, outside the pool: for a peer whose stream lives as long
+   * as both do. The caller closes it; a renewal does not.
+   */
+  ownClient<C extends Client>(
+    clientClass: ClientConstructor<C>,
+    addr: string,
+    expected: Expected = {},
+  ): C {
+    if (this.#closed) throw new SwarmError("unavailable", "this node is shutting down");
+    return this.#open(formatHostPort(parseHostPort(addr)), expected).client(clientClass);
+  }
+
   /** One call by method definition (`CAService.getRootCa`), with errors as SwarmErrors. */
   async unary<Req, Res>(
     method: Method<Req, Res>,
@@ -89,6 +102,15 @@ export class RpcClients {
     options: CallOptions & Expected,
   ): AsyncGenerator<Res, void> {
     return this.channel(addr, options).serverStream(method, request, options);
+  }
+
+  async clientStream<Req, Res>(
+    method: Method<Req, Res>,
+    addr: string,
+    requests: AsyncIterable<Req>,
+    options: CallOptions & Expected,
+  ): Promise<Res> {
+    return this.channel(addr, options).clientStream(method, requests, options);
   }
 
   /** The channel to an address. Throws unavailable after `close`, invalid_argument on a bad address. */

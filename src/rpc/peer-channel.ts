@@ -11,6 +11,7 @@ import {
   type ServiceError,
   status,
 } from "@grpc/grpc-js";
+import { newDeferred, withSignal } from "../base/async.ts";
 import type { Clock } from "../base/clock.ts";
 import { SwarmError } from "../base/errors.ts";
 import { formatHostPort, parseHostPort } from "./address.ts";
@@ -19,7 +20,7 @@ import type { Method } from "./handlers.ts";
 import { TLS_BASE } from "./listener.ts";
 import { NodeCredentials, SERVER_NAME } from "./node-credentials.ts";
 import { fromGrpcError, isServersWord } from "./status.ts";
-import { readAll, writeOne } from "./streams.ts";
+import { pump, readAll, writeOne } from "./streams.ts";
 
 /** The client's side of the cluster port, per channel. */
 export const CLIENT_LIMITS = {
@@ -36,6 +37,11 @@ export const CLIENT_LIMITS = {
   idleMs: 5 * 60_000,
   maxMessageBytes: 4 * 1024 * 1024,
   maxSessionMb: 256,
+  /**
+   * What of a call is kept to send it again when the server refused it unseen. Until this is full
+   * grpc-js takes messages faster than the network does, so it is also a bound on that.
+   */
+  retryBufferBytes: 64 * 1024,
 } as const;
 
 export type ClientLimits = { readonly [K in keyof typeof CLIENT_LIMITS]: number };
@@ -182,6 +188,41 @@ export class PeerChannel {
     }
   }
 
+  /** Sends a stream, waiting where the server is slower; resolves with its one answer. */
+  async clientStream<Req, Res>(
+    method: Method<Req, Res>,
+    requests: AsyncIterable<Req>,
+    options: CallOptions,
+  ): Promise<Res> {
+    const answer = newDeferred<Res>();
+    const ended = new AbortController();
+    const call = this.#client.makeClientStreamRequest(
+      method.path,
+      method.requestSerialize,
+      method.responseDeserialize,
+      options.metadata ?? new Metadata(),
+      this.#streamOptions(options),
+      (error, response) => {
+        if (error === null && response !== undefined) answer.resolve(response);
+        else answer.reject(this.explain(error));
+        // An early answer ends the sending too.
+        ended.abort(new SwarmError("canceled", "the stream has ended"));
+      },
+    );
+    try {
+      const limit = AbortSignal.any([options.signal, ended.signal]);
+      await pump(requests, call, limit).catch((error: unknown) => {
+        if (!ended.signal.aborted) throw error;
+      });
+      call.end();
+      return await withSignal(answer.promise, options.signal);
+    } catch (error) {
+      call.cancel();
+      answer.promise.catch(() => undefined);
+      throw error;
+    }
+  }
+
   /** Takes no new calls; running ones go on to their end. */
   close(): void {
     this.#channel.close();
@@ -271,6 +312,7 @@ function channelOptions(limits: ClientLimits): ChannelOptions {
     "grpc.default_authority": SERVER_NAME,
     "grpc.enable_http_proxy": 0,
     "grpc.enable_retries": 0,
+    "grpc.per_rpc_retry_buffer_size": limits.retryBufferBytes,
     "grpc.service_config_disable_resolution": 1,
     "grpc.use_local_subchannel_pool": 1,
     "grpc.enable_channelz": 0,

@@ -103,10 +103,28 @@ export class RpcServer {
     }
     this.#members.addService(definition, implementation);
     this.#strangers.addService(definition, implementation);
+    this.#grant(definition, access);
+  }
+
+  #grant(definition: ServiceDefinition, access: Readonly<Record<string, Access>>): void {
     for (const [name, method] of Object.entries(definition)) {
       const entry = access[name];
       if (entry !== undefined) this.#access.set(method.path, entry);
     }
+  }
+
+  /**
+   * The same for handlers written against grpc-js itself, where streams must not pass through
+   * iterators (Raft's). They map their own errors.
+   */
+  addNativeService(
+    definition: ServiceDefinition,
+    implementation: UntypedServiceImplementation,
+    access: Readonly<Record<string, Access>>,
+  ): void {
+    this.#members.addService(definition, implementation);
+    this.#strangers.addService(definition, implementation);
+    this.#grant(definition, access);
   }
 
   /** Takes a service away: new calls are answered "unimplemented", running ones go on. */

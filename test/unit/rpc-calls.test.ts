@@ -83,6 +83,11 @@ t.test("all four kinds of call carry messages", async t => {
   t.equal(await clients.unary(EchoService.unary, addr, "hello", { signal }), "hello");
   const down = clients.serverStream(EchoService.down, addr, "a b c", { signal });
   t.same(await collect(down), ["a", "b", "c"]);
+  const parts = async function* (): AsyncGenerator<string> {
+    yield "d";
+    yield "e";
+  };
+  t.equal(await clients.clientStream(EchoService.up, addr, parts(), { signal }), "d e");
   const both = clients.duplex(EchoService.both, addr, { signal });
   await both.send("x");
   await both.send("y");
@@ -104,6 +109,34 @@ t.test("a stream waits for a slow reader instead of buffering without end", asyn
   let count = 1;
   for await (const _ of down) count += 1;
   t.equal(count, 2_000, "the rest follows as it is read");
+});
+
+t.test("a stream of requests ends when either side fails", async t => {
+  const { clients, addr } = await world(t, {
+    up: async requests => {
+      for await (const request of requests) {
+        if (request.startsWith("stop")) throw new SwarmError("resource_exhausted", "no more");
+      }
+      return "all";
+    },
+  });
+  const endless = async function* (word: string): AsyncGenerator<string> {
+    for (;;) yield word;
+  };
+  const refused = clients.clientStream(EchoService.up, addr, endless("stop".repeat(256)), {
+    signal,
+  });
+  await t.rejects(refused, { code: "resource_exhausted", message: "no more" });
+  const broken = async function* (): AsyncGenerator<string> {
+    yield "one";
+    throw new SwarmError("data_loss", "cannot read more");
+  };
+  const failed = clients.clientStream(EchoService.up, addr, broken(), { signal });
+  await t.rejects(failed, { code: "data_loss", message: "cannot read more" });
+  const controller = new AbortController();
+  const sending = clients.clientStream(EchoService.up, addr, endless("go".repeat(512)), controller);
+  controller.abort(new SwarmError("canceled", "enough"));
+  await t.rejects(sending, { code: "canceled" });
 });
 
 t.test("a SwarmError arrives as it was thrown, whatever its code and text", async t => {
