@@ -1,0 +1,123 @@
+import type { IncomingMessage } from "node:http";
+import type { Clock } from "../base/clock.ts";
+import { SwarmError } from "../base/errors.ts";
+
+/** A config of 1000 KiB in base64 and its envelope fit several times over. */
+export const MAX_BODY_BYTES = 4 * 1024 * 1024;
+/** Deeper than any Docker document. */
+export const MAX_JSON_DEPTH = 64;
+/** A client that sends slower than this is not waited for. */
+const BODY_TIMEOUT_MS = 30_000;
+
+/**
+ * The whole body, bounded in size and time. What is refused is left unread: Node reads it off when
+ * the answer has been sent, so the connection stays usable.
+ */
+export function readBody(request: IncomingMessage, clock: Clock): Promise<Buffer> {
+  const declared = Number(request.headers["content-length"] ?? 0);
+  if (declared > MAX_BODY_BYTES) return Promise.reject(tooLarge());
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let size = 0;
+    const settle = (act: () => void): void => {
+      timer.cancel();
+      request.off("data", onData).off("end", onEnd).off("close", onClose).off("error", onClose);
+      act();
+    };
+    const onData = (chunk: Buffer): void => {
+      size += chunk.length;
+      if (size > MAX_BODY_BYTES) settle(() => reject(tooLarge()));
+      else chunks.push(chunk);
+    };
+    const onEnd = (): void => settle(() => resolve(Buffer.concat(chunks)));
+    const onClose = (): void => settle(() => reject(clientGone()));
+    const timer = clock.setTimer("api-body", BODY_TIMEOUT_MS, () =>
+      settle(() => reject(tooSlow())),
+    );
+    request.on("data", onData).on("end", onEnd).on("close", onClose).on("error", onClose);
+  });
+}
+
+function clientGone(): SwarmError {
+  return new SwarmError("canceled", "the client went away");
+}
+
+function tooSlow(): SwarmError {
+  const text = `the request body did not arrive within ${BODY_TIMEOUT_MS / 1000} s`;
+  return new SwarmError("deadline_exceeded", text, { http: 408 });
+}
+
+function tooLarge(): SwarmError {
+  const text = `request body too large: more than ${MAX_BODY_BYTES} bytes`;
+  return new SwarmError("invalid_argument", text, { http: 413 });
+}
+
+/** Parses a document, with Go's words for what is wrong with it. */
+export function parseJson(text: string): unknown {
+  if (text.trim() === "") {
+    throw new SwarmError("invalid_argument", "got EOF while reading request body");
+  }
+  checkDepth(text);
+  try {
+    return mayNamePrototype(text) ? JSON.parse(text, dropPrototypeKey) : JSON.parse(text);
+  } catch (error) {
+    throw new SwarmError("invalid_argument", goSyntaxError(text), {}, error);
+  }
+}
+
+/** The key would be an ordinary property here and a trap for whoever copies it. */
+function dropPrototypeKey(key: string, value: unknown): unknown {
+  return key === "__proto__" ? undefined : value;
+}
+
+function mayNamePrototype(text: string): boolean {
+  return text.includes("__proto__") || text.includes("\\u");
+}
+
+function checkDepth(text: string): void {
+  let depth = 0;
+  let quoted = false;
+  for (let i = 0; i < text.length; i += 1) {
+    const c = text[i];
+    if (quoted) {
+      if (c === "\\") i += 1;
+      else if (c === '"') quoted = false;
+    } else if (c === '"') quoted = true;
+    else if (c === "{" || c === "[") depth += 1;
+    else if (c === "}" || c === "]") depth -= 1;
+    if (depth > MAX_JSON_DEPTH) {
+      throw new SwarmError("invalid_argument", "exceeded max depth of JSON document");
+    }
+  }
+}
+
+/** encoding/json's message for a text that JSON.parse refuses, as near as it is worth. */
+function goSyntaxError(text: string): string {
+  if (isPrefixOfJson(text)) return "unexpected EOF";
+  const bad = firstBadCharacter(text);
+  return `invalid character '${bad}' looking for beginning of value`;
+}
+
+/** Whether closing what is open would make it a document: then it was cut off. */
+function isPrefixOfJson(text: string): boolean {
+  const open: string[] = [];
+  let quoted = false;
+  for (let i = 0; i < text.length; i += 1) {
+    const c = text[i];
+    if (quoted) {
+      if (c === "\\") i += 1;
+      else if (c === '"') quoted = false;
+    } else if (c === '"') quoted = true;
+    else if (c === "{") open.push("}");
+    else if (c === "[") open.push("]");
+    else if (c === "}" || c === "]") {
+      if (open.pop() !== c) return false;
+    }
+  }
+  return quoted || open.length > 0;
+}
+
+function firstBadCharacter(text: string): string {
+  const match = /[^\s{}[\]",:\d.eE+-]/.exec(text.replace(/"(?:[^"\\]|\\.)*"/g, ""));
+  return match?.[0] ?? text.trim().slice(0, 1);
+}

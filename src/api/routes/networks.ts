@@ -1,0 +1,221 @@
+import { isSwarmError, SwarmError } from "../../base/errors.ts";
+import { hasLabels, valuesOf } from "../../control/core/filters.ts";
+import type { NetworkView } from "../../control/operations.ts";
+import type { ControlClient, Filters } from "../../control/ports.ts";
+import { networkDto } from "../dto/network.ts";
+import type { ApiRoute, Exchange } from "../exchange.ts";
+import { parseJson, readBody } from "../json-body.ts";
+import { NODE_STATE_TEXT, noManager } from "../node-state.ts";
+import { filtersParam } from "../query.ts";
+
+type Json = Readonly<Record<string, unknown>>;
+
+/** Networks that every Engine has; services may name them. */
+const PREDEFINED = ["bridge", "host", "none"];
+
+async function list(exchange: Exchange): Promise<void> {
+  const { engine, lifecycle } = exchange.deps;
+  const url = exchange.request.url ?? "/networks";
+  const answer = await engine.request("GET", url, { signal: exchange.signal });
+  const local = parseJson(answer.body.toString("utf8"));
+  const control = lifecycle.control();
+  if (answer.status !== 200 || !Array.isArray(local) || control === null) {
+    exchange.reply(answer.status, local);
+    return;
+  }
+  const filters = filtersParam(exchange.query);
+  const shared = (await control.call("network.list", {}, exchange.signal)).filter(view =>
+    matches(view, filters),
+  );
+  const names = new Set(shared.map(view => view.network.spec.Name));
+  // An Engine that has joined a cluster network lists it too; the cluster knows it better.
+  const own = (local as Json[]).filter(network => !names.has(String(network["Name"])));
+  exchange.reply(200, [...shared.map(networkDto), ...own]);
+}
+
+/** Docker's network filters (moby daemon/network/filter.go), for networks of the cluster. */
+function matches(view: NetworkView, filters: Filters): boolean {
+  const { network } = view;
+  const labels = network.spec["Labels"] as Readonly<Record<string, string>> | undefined;
+  const oneOf = (name: string, value: string): boolean => {
+    const values = valuesOf(filters, name);
+    return values.length === 0 || values.includes(value);
+  };
+  return (
+    contains(network.spec.Name, valuesOf(filters, "name")) &&
+    contains(network.id, valuesOf(filters, "id")) &&
+    hasLabels(labels, valuesOf(filters, "label")) &&
+    oneOf("driver", "overlay") &&
+    oneOf("scope", "swarm") &&
+    oneOf("type", "custom") &&
+    !valuesOf(filters, "dangling").some(value => value === "true" || value === "1")
+  );
+}
+
+function contains(text: string, parts: readonly string[]): boolean {
+  return parts.length === 0 || parts.some(part => text.includes(part));
+}
+
+/** The cluster's network of that name or id prefix; null when there is none. */
+async function find(control: ControlClient, exchange: Exchange): Promise<NetworkView | null> {
+  try {
+    return await control.call("network.get", { ref: exchange.param("ref") }, exchange.signal);
+  } catch (error) {
+    if (isSwarmError(error, "not_found")) return null;
+    throw error;
+  }
+}
+
+/** Full ids and names go before prefixes, here and at the Engine. */
+function isExact(view: NetworkView, ref: string): boolean {
+  return view.network.id === ref || view.network.spec.Name === ref;
+}
+
+async function inspect(exchange: Exchange): Promise<void> {
+  const ref = exchange.param("ref");
+  const scope = exchange.query.get("scope") ?? "";
+  const control = exchange.deps.lifecycle.control();
+  const shared = control === null || scope === "local" ? null : await find(control, exchange);
+  if (shared !== null && (scope === "swarm" || isExact(shared, ref))) {
+    exchange.reply(200, networkDto(shared));
+    return;
+  }
+  if (scope === "swarm" || scope === "global") {
+    if (control === null || !PREDEFINED.includes(ref)) {
+      throw new SwarmError("not_found", `network ${ref} not found`);
+    }
+    exchange.reply(200, predefined(ref));
+    return;
+  }
+  const { engine } = exchange.deps;
+  const answer = await engine.request("GET", exchange.request.url ?? "", {
+    signal: exchange.signal,
+  });
+  if (answer.status === 404 && shared !== null) exchange.reply(200, networkDto(shared));
+  else exchange.reply(answer.status, parseJson(answer.body.toString("utf8")));
+}
+
+/** What a service that names an Engine's own network attaches to, on whichever node it runs. */
+function predefined(name: string): object {
+  return {
+    Name: name,
+    Id: name,
+    Scope: "swarm",
+    Driver: name === "none" ? "null" : name,
+    EnableIPv6: false,
+    IPAM: { Driver: "default", Options: null, Config: [] },
+    Internal: false,
+    Attachable: false,
+    Ingress: false,
+    ConfigFrom: { Network: "" },
+    ConfigOnly: false,
+    Containers: null,
+    Options: null,
+    Labels: null,
+  };
+}
+
+function isShared(body: Json): boolean {
+  return body["Driver"] === "overlay" || body["Scope"] === "swarm" || body["Ingress"] === true;
+}
+
+async function create(exchange: Exchange): Promise<void> {
+  const { lifecycle, clock, proxy, ids } = exchange.deps;
+  const raw = await readBody(exchange.request, clock);
+  const parsed = parseJson(raw.toString("utf8"));
+  const body = typeof parsed === "object" && parsed !== null ? (parsed as Json) : {};
+  const control = lifecycle.control();
+  if (isShared(body) && body["ConfigOnly"] !== true) {
+    if (control === null) throw refusal(exchange);
+    const args = { id: ids.newId(), spec: body };
+    const { id } = await control.call("network.create", args, exchange.signal);
+    exchange.reply(201, { Id: id, Warning: "" });
+    return;
+  }
+  if (control !== null) await refuseTakenName(exchange, control, String(body["Name"] ?? ""));
+  await proxy.forward(exchange.request, exchange.response, raw);
+}
+
+function refusal(exchange: Exchange): SwarmError {
+  const state = exchange.deps.lifecycle.state();
+  if (state.localNodeState !== "active" || state.isManager) return noManager(state);
+  return new SwarmError("permission_denied", NODE_STATE_TEXT.networkFromWorker);
+}
+
+async function refuseTakenName(
+  exchange: Exchange,
+  control: ControlClient,
+  name: string,
+): Promise<void> {
+  const networks = await control.call("network.list", {}, exchange.signal);
+  if (networks.some(({ network }) => network.spec.Name === name)) {
+    throw new SwarmError("already_exists", `network with name ${name} already exists`);
+  }
+}
+
+async function remove(exchange: Exchange): Promise<void> {
+  const { lifecycle, engine, proxy } = exchange.deps;
+  const control = lifecycle.control();
+  const shared = control === null ? null : await find(control, exchange);
+  if (control === null || shared === null) {
+    return proxy.forward(exchange.request, exchange.response);
+  }
+  if (!isExact(shared, exchange.param("ref"))) {
+    const answer = await engine.request("DELETE", exchange.request.url ?? "", {
+      signal: exchange.signal,
+    });
+    if (answer.status === 204) return exchange.replyEmpty(204);
+    if (answer.status !== 404) {
+      return exchange.reply(answer.status, parseJson(answer.body.toString("utf8")));
+    }
+  }
+  await control.call("network.remove", { ref: shared.network.id }, exchange.signal);
+  exchange.replyEmpty(204);
+}
+
+/** The Engine's unused networks, then the cluster's. */
+async function prune(exchange: Exchange): Promise<void> {
+  const { engine, lifecycle } = exchange.deps;
+  const answer = await engine.request("POST", exchange.request.url ?? "", {
+    signal: exchange.signal,
+    headers: { "Content-Length": 0 },
+  });
+  const body = parseJson(answer.body.toString("utf8")) as Json;
+  const control = lifecycle.control();
+  if (answer.status !== 200 || control === null) return exchange.reply(answer.status, body);
+  const local = Array.isArray(body["NetworksDeleted"]) ? body["NetworksDeleted"] : [];
+  const deleted = [...local, ...(await pruneShared(exchange, control))];
+  exchange.reply(200, { NetworksDeleted: deleted.length > 0 ? deleted : null });
+}
+
+async function pruneShared(exchange: Exchange, control: ControlClient): Promise<string[]> {
+  const filters = filtersParam(exchange.query);
+  const deleted: string[] = [];
+  // `until` is compared with an age that the Engine computes; such a prune is the Engine's alone.
+  if (valuesOf(filters, "until").length > 0) return deleted;
+  const wanted = { label: valuesOf(filters, "label") };
+  for (const view of await control.call("network.list", {}, exchange.signal)) {
+    const { network } = view;
+    if (network.spec["Ingress"] === true || !matches(view, wanted)) continue;
+    const excluded = valuesOf(filters, "label!");
+    const labels = network.spec["Labels"] as Readonly<Record<string, string>> | undefined;
+    if (excluded.length > 0 && hasLabels(labels, excluded)) continue;
+    try {
+      await control.call("network.remove", { ref: network.id }, exchange.signal);
+      deleted.push(network.spec.Name);
+    } catch (error) {
+      // In use, or gone meanwhile: neither is pruned.
+      if (isSwarmError(error, "failed_precondition") || isSwarmError(error, "not_found")) continue;
+      throw error;
+    }
+  }
+  return deleted;
+}
+
+export const NETWORK_ROUTES: readonly ApiRoute[] = [
+  { method: "GET", pattern: "/networks", handler: list },
+  { method: "POST", pattern: "/networks/create", handler: create },
+  { method: "POST", pattern: "/networks/prune", handler: prune },
+  { method: "GET", pattern: "/networks/{ref}", handler: inspect },
+  { method: "DELETE", pattern: "/networks/{ref}", handler: remove },
+];

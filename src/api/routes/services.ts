@@ -1,0 +1,69 @@
+import { serviceDto } from "../dto/service.ts";
+import type { ApiRoute, Exchange } from "../exchange.ts";
+import { replyList } from "../json-list.ts";
+import { randomName } from "../names.ts";
+import { badVersion, boolParam, filtersParam, versionParam } from "../query.ts";
+
+async function list(exchange: Exchange): Promise<void> {
+  const control = exchange.control();
+  const filters = filtersParam(exchange.query);
+  const status = boolParam(exchange.query, "status");
+  const services = await control.call("service.list", { filters, status }, exchange.signal);
+  await replyList(exchange.response, services, service => serviceDto(service));
+}
+
+async function inspect(exchange: Exchange): Promise<void> {
+  const ref = exchange.param("ref");
+  const service = await exchange.control().call("service.get", { ref }, exchange.signal);
+  const insertDefaults = boolParam(exchange.query, "insertDefaults");
+  exchange.reply(200, serviceDto({ service, status: null }, { insertDefaults }));
+}
+
+/** Docker's X-Registry-Auth: credentials for the image, base64; kept as they come. */
+function registryAuth(exchange: Exchange): string {
+  const header = exchange.request.headers["x-registry-auth"];
+  return typeof header === "string" ? header : "";
+}
+
+async function create(exchange: Exchange): Promise<void> {
+  const { ids, rng } = exchange.deps;
+  const control = exchange.control();
+  const args = {
+    id: ids.newId(),
+    spec: await exchange.jsonObject("swarm.ServiceSpec"),
+    fallbackName: randomName(rng),
+    registryAuth: registryAuth(exchange),
+  };
+  const { id } = await control.call("service.create", args, exchange.signal);
+  exchange.reply(201, { ID: id });
+}
+
+async function update(exchange: Exchange): Promise<void> {
+  const control = exchange.control();
+  const { query } = exchange;
+  const args = {
+    ref: exchange.param("ref"),
+    spec: await exchange.jsonObject("swarm.ServiceSpec"),
+    version: versionParam(query, badVersion("service")),
+    fallbackName: randomName(exchange.deps.rng),
+    registryAuth: registryAuth(exchange),
+    registryAuthFrom: query.get("registryAuthFrom") ?? "",
+    rollback: query.get("rollback") ?? "",
+  };
+  await control.call("service.update", args, exchange.signal);
+  exchange.reply(200, { Warnings: null });
+}
+
+async function remove(exchange: Exchange): Promise<void> {
+  const ref = exchange.param("ref");
+  await exchange.control().call("service.remove", { ref }, exchange.signal);
+  exchange.replyEmpty(200);
+}
+
+export const SERVICE_ROUTES: readonly ApiRoute[] = [
+  { method: "GET", pattern: "/services", handler: list },
+  { method: "POST", pattern: "/services/create", handler: create },
+  { method: "GET", pattern: "/services/{ref}", handler: inspect },
+  { method: "POST", pattern: "/services/{ref}/update", handler: update },
+  { method: "DELETE", pattern: "/services/{ref}", handler: remove },
+];

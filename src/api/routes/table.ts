@@ -1,0 +1,23 @@
+import type { ApiRoute } from "../exchange.ts";
+import { EVENT_ROUTES } from "./events.ts";
+import { LOG_ROUTES } from "./logs.ts";
+import { NETWORK_ROUTES } from "./networks.ts";
+import { NODE_ROUTES } from "./nodes.ts";
+import { SECRET_ROUTES } from "./secrets.ts";
+import { SERVICE_ROUTES } from "./services.ts";
+import { SWARM_ROUTES } from "./swarm.ts";
+import { SYSTEM_ROUTES } from "./system.ts";
+import { TASK_ROUTES } from "./tasks.ts";
+
+/** Everything that is not the Engine's. */
+export const API_ROUTES: readonly ApiRoute[] = [
+  ...SYSTEM_ROUTES,
+  ...SWARM_ROUTES,
+  ...NODE_ROUTES,
+  ...SERVICE_ROUTES,
+  ...TASK_ROUTES,
+  ...SECRET_ROUTES,
+  ...NETWORK_ROUTES,
+  ...LOG_ROUTES,
+  ...EVENT_ROUTES,
+];

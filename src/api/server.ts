@@ -1,0 +1,161 @@
+import http from "node:http";
+import type { Duplex } from "node:stream";
+import type { Clock } from "../base/clock.ts";
+import { SwarmError } from "../base/errors.ts";
+import type { IdSource } from "../base/ids.ts";
+import type { Logger } from "../base/logger.ts";
+import type { Rng } from "../base/rng.ts";
+import { EngineClient } from "./engine.ts";
+import { toHttpError } from "./errors.ts";
+import { type ApiDeps, Exchange, type Handler } from "./exchange.ts";
+import type { NodeLifecycle } from "./ports.ts";
+import { EngineProxy } from "./proxy.ts";
+import { Router } from "./router.ts";
+import { API_ROUTES } from "./routes/table.ts";
+import { listenOnSocket } from "./socket.ts";
+import { checkVersion, formatApiVersion, splitVersion } from "./version.ts";
+
+/** Connections to the Engine that are kept for the next request. */
+const MAX_IDLE_ENGINE_SOCKETS = 32;
+const MAX_ENGINE_SOCKETS = 10_000;
+const HEADERS_TIMEOUT_MS = 60_000;
+
+export interface ApiServerOptions {
+  readonly socketPath: string;
+  readonly engineSocketPath: string;
+  /** swarmd's version, for `Server` headers and `/version`. */
+  readonly productVersion: string;
+}
+
+export interface ApiServerDeps {
+  readonly lifecycle: NodeLifecycle;
+  readonly ids: IdSource;
+  readonly rng: Rng;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/**
+ * The Docker Engine API on swarmd's socket: the cluster's part is answered here, everything else
+ * is the local Engine's.
+ */
+export class ApiServer {
+  readonly #options: ApiServerOptions;
+  readonly #deps: ApiDeps;
+  readonly #router = new Router<Handler>(API_ROUTES);
+  readonly #agent: http.Agent;
+  readonly #server: http.Server;
+  readonly #upgraded = new Set<Duplex>();
+
+  constructor(options: ApiServerOptions, deps: ApiServerDeps) {
+    this.#options = options;
+    this.#agent = new http.Agent({
+      keepAlive: true,
+      maxSockets: MAX_ENGINE_SOCKETS,
+      maxFreeSockets: MAX_IDLE_ENGINE_SOCKETS,
+    });
+    const engine = { socketPath: options.engineSocketPath, agent: this.#agent };
+    this.#deps = {
+      ...deps,
+      productVersion: options.productVersion,
+      engine: new EngineClient(engine, deps.clock),
+      proxy: new EngineProxy(engine, { logger: deps.logger }),
+    };
+    // Builds and image loads send for as long as they like; JSON bodies have a limit of their own.
+    this.#server = http.createServer({
+      requestTimeout: 0,
+      headersTimeout: HEADERS_TIMEOUT_MS,
+      keepAliveTimeout: 0,
+    });
+    this.#server.on("request", (request, response) => void this.#serve(request, response));
+    this.#server.on("upgrade", (request, socket, head) => this.#tunnel(request, socket, head));
+    this.#server.on("clientError", (_error, socket) => {
+      if (socket.writable) socket.end("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+    });
+  }
+
+  /** Resolves when requests are answered. */
+  async start(): Promise<void> {
+    await listenOnSocket(this.#server, this.#options.socketPath);
+    this.#deps.logger.info("api listens", { socket: this.#options.socketPath });
+  }
+
+  /** Stops listening and ends every connection. */
+  async close(): Promise<void> {
+    const closed = new Promise<void>(resolve => this.#server.close(() => resolve()));
+    for (const socket of this.#upgraded) socket.destroy();
+    this.#server.closeAllConnections();
+    this.#agent.destroy();
+    await closed;
+  }
+
+  #tunnel(request: http.IncomingMessage, socket: Duplex, head: Buffer): void {
+    this.#upgraded.add(socket);
+    socket.on("close", () => this.#upgraded.delete(socket));
+    this.#deps.proxy.tunnel(request, socket, head);
+  }
+
+  async #serve(request: http.IncomingMessage, response: http.ServerResponse): Promise<void> {
+    try {
+      await this.#answer(request, response);
+    } catch (error) {
+      this.#fail(request, response, error);
+    }
+  }
+
+  async #answer(request: http.IncomingMessage, response: http.ServerResponse): Promise<void> {
+    const { engine, proxy } = this.#deps;
+    const identity = await engine.identity();
+    const { pathname, query } = splitUrl(request.url ?? "/");
+    const { version, path } = splitVersion(pathname, identity.apiVersion);
+    const match = this.#router.match(request.method ?? "", path);
+    if (match === null) return proxy.forward(request, response);
+    response.setHeader("Api-Version", formatApiVersion(identity.apiVersion));
+    response.setHeader("Docker-Experimental", identity.experimental);
+    response.setHeader("Ostype", identity.osType);
+    response.setHeader("Server", `swarmd/${this.#options.productVersion} (linux)`);
+    checkVersion(version, identity.apiVersion);
+    const signal = abortedOnClose(response);
+    const parts = { request, response, params: match.params, query, version, signal };
+    await match.handler(new Exchange(parts, this.#deps));
+  }
+
+  #fail(request: http.IncomingMessage, response: http.ServerResponse, error: unknown): void {
+    const { status, message } = toHttpError(error);
+    const fields = { method: request.method, path: request.url, status, error: message };
+    if (status === 500 && !(error instanceof SwarmError)) {
+      this.#deps.logger.error("request failed", { ...fields, stack: stackOf(error) });
+    } else this.#deps.logger.debug("request refused", fields);
+    if (response.headersSent) {
+      response.destroy();
+      return;
+    }
+    const body = Buffer.from(`${JSON.stringify({ message })}\n`);
+    response.writeHead(status, {
+      "Content-Type": "application/json",
+      "Content-Length": body.length,
+    });
+    response.end(request.method === "HEAD" ? undefined : body);
+  }
+}
+
+function stackOf(error: unknown): string {
+  return error instanceof Error ? (error.stack ?? "") : "";
+}
+
+function splitUrl(url: string): { readonly pathname: string; readonly query: URLSearchParams } {
+  const at = url.indexOf("?");
+  if (at < 0) return { pathname: url, query: new URLSearchParams() };
+  return { pathname: url.slice(0, at), query: new URLSearchParams(url.slice(at + 1)) };
+}
+
+/** Aborts when the connection ends before the answer is complete. */
+function abortedOnClose(response: http.ServerResponse): AbortSignal {
+  const controller = new AbortController();
+  response.on("close", () => {
+    if (!response.writableFinished) {
+      controller.abort(new SwarmError("canceled", "the client went away"));
+    }
+  });
+  return controller.signal;
+}

@@ -1,0 +1,210 @@
+import type {
+  Cluster,
+  Config,
+  Network,
+  Node,
+  Secret,
+  Service,
+  ServiceSpecVersion,
+  Task,
+} from "../model/rows.ts";
+import type { Filters, ManagerInfo } from "./ports.ts";
+
+/** Docker's `ServiceStatus`: how many tasks there are against how many there should be. */
+export interface ServiceStatus {
+  readonly running: number;
+  readonly desired: number;
+  readonly completed: number;
+}
+
+export interface ServiceView {
+  readonly service: Service;
+  /** Counted only when asked for. */
+  readonly status: ServiceStatus | null;
+}
+
+export interface TaskView {
+  readonly task: Task;
+  /** The spec version it was made from; null when that is gone or it has no service. */
+  readonly spec: ServiceSpecVersion["spec"] | null;
+  readonly job: boolean;
+  /** The networks it is attached to, by id. */
+  readonly networks: Readonly<Record<string, Network>>;
+}
+
+export interface NodeView {
+  readonly node: Node;
+  /** Its part in the Raft group; null for workers. */
+  readonly manager: ManagerInfo | null;
+  readonly rootCertPem: string;
+}
+
+/** The cluster row without what must not leave the managers. */
+export type PublicCluster = Omit<Cluster, "rootCa"> & { readonly rootCertPem: string };
+
+export interface NetworkView {
+  readonly network: Network;
+  /** Running tasks attached to it. */
+  readonly tasks: readonly Task[];
+}
+
+export interface RaftView {
+  readonly nodeId: string;
+  readonly role: string;
+  readonly term: number;
+  readonly commit: number;
+  readonly applied: number;
+  readonly leaderNodeId: string;
+  readonly managers: readonly ManagerInfo[];
+}
+
+interface Ref {
+  /** Full id, exact name, or unique prefix of an id. */
+  readonly ref: string;
+}
+
+interface Versioned extends Ref {
+  /** The version the caller read; a stale one is refused. */
+  readonly version: number;
+  /** Docker's JSON, not looked at yet. */
+  readonly spec: unknown;
+}
+
+interface Create {
+  /** Chosen before the first try, so that a repetition is recognised. */
+  readonly id: string;
+  readonly spec: unknown;
+}
+
+export type RegistryAuthFrom = "spec" | "previous-spec";
+
+type None = Readonly<Record<never, never>>;
+
+/** Every operation: arguments and result, both plain JSON. */
+export interface Operations {
+  "service.list": {
+    args: { readonly filters: Filters; readonly status: boolean };
+    result: readonly ServiceView[];
+  };
+  "service.get": { args: Ref; result: Service };
+  "service.create": {
+    args: Create & {
+      /** Used when the spec has no name. */
+      readonly fallbackName: string;
+      /** Docker's X-Registry-Auth; empty for none. */
+      readonly registryAuth: string;
+    };
+    result: { readonly id: string };
+  };
+  "service.update": {
+    args: Versioned & {
+      readonly fallbackName: string;
+      readonly registryAuth: string;
+      readonly registryAuthFrom: string;
+      /** "", "none" or "previous". */
+      readonly rollback: string;
+    };
+    result: None;
+  };
+  "service.remove": { args: Ref; result: None };
+  "task.list": { args: { readonly filters: Filters }; result: readonly TaskView[] };
+  "task.get": { args: Ref; result: TaskView };
+  "node.list": { args: { readonly filters: Filters }; result: readonly NodeView[] };
+  "node.get": { args: Ref; result: NodeView };
+  "node.update": { args: Versioned; result: None };
+  "node.remove": { args: Ref & { readonly force: boolean }; result: None };
+  "swarm.get": { args: None; result: PublicCluster };
+  "swarm.update": {
+    args: {
+      readonly version: number;
+      readonly spec: unknown;
+      readonly rotateWorkerToken: boolean;
+      readonly rotateManagerToken: boolean;
+    };
+    result: None;
+  };
+  "secret.list": { args: { readonly filters: Filters }; result: readonly Secret[] };
+  "secret.get": { args: Ref; result: Secret };
+  "secret.create": { args: Create; result: { readonly id: string } };
+  "secret.update": { args: Versioned; result: None };
+  "secret.remove": { args: Ref; result: None };
+  "config.list": { args: { readonly filters: Filters }; result: readonly Config[] };
+  "config.get": { args: Ref; result: Config };
+  "config.create": { args: Create; result: { readonly id: string } };
+  "config.update": { args: Versioned; result: None };
+  "config.remove": { args: Ref; result: None };
+  "network.list": { args: None; result: readonly NetworkView[] };
+  "network.get": { args: Ref; result: NetworkView };
+  "network.create": { args: Create; result: { readonly id: string } };
+  "network.remove": { args: Ref; result: None };
+  "system.info": {
+    args: None;
+    result: {
+      readonly cluster: PublicCluster;
+      readonly nodes: number;
+      readonly managers: number;
+    };
+  };
+  "system.status": { args: None; result: RaftView };
+}
+
+export type OperationName = keyof Operations;
+export type OperationArgs<K extends OperationName> = Operations[K]["args"];
+export type OperationResult<K extends OperationName> = Operations[K]["result"];
+
+/**
+ * - `read`: answered by any manager from its own state, after a read barrier.
+ * - `local`: answered by any manager at once, even without a quorum.
+ * - `leader`: a read of what only the leader knows (which managers are reachable).
+ * - `write`: changes the state; only the leader does it.
+ */
+export type OperationKind = "read" | "local" | "leader" | "write";
+
+export interface OperationTraits {
+  readonly kind: OperationKind;
+  /** Doing it twice is doing it once: it may be repeated when its outcome is unknown. */
+  readonly repeatable: boolean;
+}
+
+const READ: OperationTraits = { kind: "read", repeatable: true };
+const LEADER: OperationTraits = { kind: "leader", repeatable: true };
+const WRITE: OperationTraits = { kind: "write", repeatable: false };
+/** Creations carry their id. */
+const CREATE: OperationTraits = { kind: "write", repeatable: true };
+
+export const OPERATION_TRAITS: { readonly [K in OperationName]: OperationTraits } = {
+  "service.list": READ,
+  "service.get": READ,
+  "service.create": CREATE,
+  "service.update": WRITE,
+  "service.remove": WRITE,
+  "task.list": READ,
+  "task.get": READ,
+  "node.list": LEADER,
+  "node.get": LEADER,
+  "node.update": WRITE,
+  "node.remove": WRITE,
+  "swarm.get": READ,
+  "swarm.update": WRITE,
+  "secret.list": READ,
+  "secret.get": READ,
+  "secret.create": CREATE,
+  "secret.update": WRITE,
+  "secret.remove": WRITE,
+  "config.list": READ,
+  "config.get": READ,
+  "config.create": CREATE,
+  "config.update": WRITE,
+  "config.remove": WRITE,
+  "network.list": READ,
+  "network.get": READ,
+  "network.create": CREATE,
+  "network.remove": WRITE,
+  "system.info": READ,
+  "system.status": { kind: "local", repeatable: true },
+};
+
+/** Whether a name that came over the wire is one of ours. */
+export function isOperation(name: string): name is OperationName {
+  return Object.hasOwn(OPERATION_TRAITS, name);
+}

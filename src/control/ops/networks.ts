@@ -1,0 +1,71 @@
+import { isSwarmError, SwarmError } from "../../base/errors.ts";
+import type { Task } from "../../model/rows.ts";
+import { normalizeNetworkSpec, validateNetworkSpec } from "../../model/validate-objects.ts";
+import type { StateView } from "../../model/view.ts";
+import type { OperationContext } from "../context.ts";
+import { rpcError } from "../core/errors.ts";
+import { findNetwork } from "../core/lookup.ts";
+import { isIngress, refuseNetworkInUse, sameObject } from "../core/references.ts";
+import type { NetworkView, OperationArgs, OperationResult } from "../operations.ts";
+
+export function listNetworks(ctx: OperationContext): OperationResult<"network.list"> {
+  return [...ctx.view.table("networks").all()].map(network => ({ network, tasks: [] }));
+}
+
+export function getNetwork(
+  ctx: OperationContext,
+  args: OperationArgs<"network.get">,
+): OperationResult<"network.get"> {
+  const network = findNetwork(ctx.view, args.ref);
+  return { network, tasks: tasksOn(ctx.view, network.id) } satisfies NetworkView;
+}
+
+function tasksOn(view: StateView, networkId: string): readonly Task[] {
+  return [...view.table("tasks").all()].filter(
+    task =>
+      task.status.state === "running" &&
+      task.networks.some(attachment => attachment.networkId === networkId),
+  );
+}
+
+export async function createNetwork(
+  ctx: OperationContext,
+  args: OperationArgs<"network.create">,
+): Promise<OperationResult<"network.create">> {
+  const spec = normalizeNetworkSpec(args.spec);
+  validateNetworkSpec(spec);
+  await ctx.exclusive(["networks"], async () => {
+    const existing = ctx.view.table("networks").get(args.id);
+    if (sameObject(args.id, spec.Name, existing?.spec.Name)) return;
+    if (spec["Ingress"] === true) checkOnlyIngress(ctx.view);
+    const row = { id: args.id, spec, vni: 0, subnets: [] };
+    await ctx.submit([{ op: "create", table: "networks", row }]).catch(withoutPrefix);
+  });
+  return { id: args.id };
+}
+
+/** Docker finds a taken name before its control API is asked. */
+function withoutPrefix(error: unknown): never {
+  if (!isSwarmError(error, "already_exists")) throw error;
+  throw new SwarmError("already_exists", error.message, {}, error);
+}
+
+function checkOnlyIngress(view: StateView): void {
+  for (const network of view.table("networks").all()) {
+    if (!isIngress(network)) continue;
+    const text = `ingress network (${network.id}) is already present`;
+    throw rpcError("already_exists", text);
+  }
+}
+
+export async function removeNetwork(
+  ctx: OperationContext,
+  args: OperationArgs<"network.remove">,
+): Promise<OperationResult<"network.remove">> {
+  const { id } = findNetwork(ctx.view, args.ref);
+  await ctx.exclusive([`network/${id}`], async () => {
+    refuseNetworkInUse(ctx.view, findNetwork(ctx.view, id));
+    await ctx.submit([{ op: "delete", table: "networks", id }]);
+  });
+  return {};
+}

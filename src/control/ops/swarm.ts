@@ -1,0 +1,65 @@
+import { SwarmError } from "../../base/errors.ts";
+import { DEFAULT_SWARM_SPEC } from "../../model/defaults.ts";
+import type { Cluster } from "../../model/rows.ts";
+import { normalizeSwarmSpec, validateSwarmSpec } from "../../model/validate-cluster.ts";
+import type { StateView } from "../../model/view.ts";
+import type { OperationContext } from "../context.ts";
+import { outOfSequence } from "../core/errors.ts";
+import { mergeSwarmSpec } from "../core/swarm-spec.ts";
+import type { OperationArgs, OperationResult, PublicCluster } from "../operations.ts";
+
+export function clusterOf(view: StateView): Cluster {
+  for (const cluster of view.table("cluster").all()) return cluster;
+  throw new SwarmError("not_found", "This node is not part of a swarm");
+}
+
+/** The root key stays where it is. */
+function withoutKey(cluster: Cluster): PublicCluster {
+  const { rootCa, ...rest } = cluster;
+  return { ...rest, rootCertPem: rootCa.certPem };
+}
+
+export function getSwarm(ctx: OperationContext): OperationResult<"swarm.get"> {
+  return withoutKey(clusterOf(ctx.view));
+}
+
+export async function updateSwarm(
+  ctx: OperationContext,
+  args: OperationArgs<"swarm.update">,
+): Promise<OperationResult<"swarm.update">> {
+  const spec = mergeSwarmSpec(DEFAULT_SWARM_SPEC, normalizeSwarmSpec(args.spec));
+  validateSwarmSpec(spec);
+  await ctx.exclusive(["swarm"], async () => {
+    const cluster = clusterOf(ctx.view);
+    if (cluster.version !== args.version) throw outOfSequence();
+    const { certPem } = cluster.rootCa;
+    const { joinTokens: old } = cluster;
+    const { tokens } = ctx;
+    const joinTokens = {
+      worker: args.rotateWorkerToken ? tokens.newJoinToken("worker", certPem) : old.worker,
+      manager: args.rotateManagerToken ? tokens.newJoinToken("manager", certPem) : old.manager,
+    };
+    await ctx.submit([
+      {
+        op: "patch",
+        table: "cluster",
+        id: cluster.id,
+        fields: { spec, joinTokens },
+        ifVersion: cluster.version,
+      },
+    ]);
+  });
+  return {};
+}
+
+export function systemInfo(ctx: OperationContext): OperationResult<"system.info"> {
+  return {
+    cluster: withoutKey(clusterOf(ctx.view)),
+    nodes: ctx.view.table("nodes").size,
+    managers: ctx.view.table("members").size,
+  };
+}
+
+export function systemStatus(ctx: OperationContext): OperationResult<"system.status"> {
+  return ctx.status();
+}

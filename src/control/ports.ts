@@ -1,0 +1,62 @@
+import type { LogMessage, LogSubscription } from "../model/assignment.ts";
+import type { NodeRole } from "../model/rows.ts";
+import type { PeerInfo } from "../raft/ports.ts";
+import type { OperationArgs, OperationName, OperationResult } from "./operations.ts";
+
+/** Values of a Docker filter, by name; every value of a name is an alternative. */
+export type Filters = Readonly<Record<string, readonly string[]>>;
+
+/** Which task logs to read; both lists empty gives nothing. */
+export interface LogRequest {
+  readonly serviceIds: readonly string[];
+  readonly taskIds: readonly string[];
+  readonly options: LogSubscription["options"];
+}
+
+/** Brings log lines of tasks on any node together (the leader's log broker). */
+export interface LogSource {
+  subscribe(request: LogRequest, signal: AbortSignal): AsyncIterable<LogMessage>;
+}
+
+/**
+ * The cluster as the API sees it, whichever manager it runs on. Errors are SwarmErrors; those that
+ * Docker's control API words carry `details.rpc`, the gRPC code name that Docker puts before them.
+ */
+export interface ControlClient {
+  call<K extends OperationName>(
+    op: K,
+    args: OperationArgs<K>,
+    signal: AbortSignal,
+  ): Promise<OperationResult<K>>;
+  logs(request: LogRequest, signal: AbortSignal): AsyncIterable<LogMessage>;
+}
+
+export interface ManagerInfo extends PeerInfo {
+  readonly leader: boolean;
+  readonly voter: boolean;
+  /** It answered lately. */
+  readonly reachable: boolean;
+}
+
+/** The Raft group as role changes and node listings need it. */
+export interface MembershipPort {
+  managers(): readonly ManagerInfo[];
+  /** Whether the others would still have a reachable majority without this manager. */
+  canRemove(nodeId: string): boolean;
+}
+
+/** Makes join tokens (implemented over `tls`). */
+export interface TokenSource {
+  newJoinToken(role: NodeRole, rootCertPem: string): string;
+}
+
+/** One call to the leader of another manager (implemented over gRPC). */
+export interface LeaderTransport {
+  /** Rejects with `unavailable` when nothing was sent, `unknown_outcome` when it may have been. */
+  call(
+    peer: PeerInfo,
+    request: { readonly op: string; readonly argsJson: string; readonly caller: string },
+    signal: AbortSignal,
+  ): Promise<string>;
+  logs(peer: PeerInfo, request: LogRequest, signal: AbortSignal): AsyncIterable<LogMessage>;
+}
