@@ -89,7 +89,9 @@ export class ServiceDraft {
     const current = this.#tasks.get(task.id);
     assert(current !== undefined, `task ${task.id} is not of service ${this.#service.id}`);
     if (compareTaskStates(desiredState, current.desiredState) <= 0) return;
-    this.#put({ ...current, desiredState });
+    if (isWanted(desiredState) || this.#originals.has(task.id)) {
+      this.#put({ ...current, desiredState });
+    } else this.#drop(current);
   }
 
   create(task: NewTask): Task {
@@ -177,10 +179,21 @@ export class ServiceDraft {
   #put(task: Task): void {
     this.#tasks.set(task.id, task);
     this.#touched.add(task.id);
+    this.#reslot(task, task.desiredState !== "remove");
+  }
+
+  /** A later stage does not want what an earlier one created: it never comes to be. */
+  #drop(task: Task): void {
+    this.#tasks.delete(task.id);
+    this.#touched.delete(task.id);
+    this.#reslot(task, false);
+  }
+
+  #reslot(task: Task, stays: boolean): void {
     const key = slotKey(task, this.kind);
     const old = this.#slots.get(key);
     const others = old?.tasks.filter(other => other.id !== task.id) ?? [];
-    const tasks = task.desiredState === "remove" ? others : [...others, task].sort(compareByAge);
+    const tasks = stays ? [...others, task].sort(compareByAge) : others;
     if (tasks.length === 0) this.#slots.delete(key);
     else this.#slots.set(key, newSlot(key, tasks, this.kind));
     if (old === undefined) this.#order = null;

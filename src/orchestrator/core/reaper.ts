@@ -8,7 +8,7 @@ import { groupBySlot, type Slot } from "./draft.ts";
 import { nodeOf } from "./nodes.ts";
 import type { Plan, Planner } from "./planner.ts";
 import { restartPolicyOf } from "./policy.ts";
-import { firstOfVersion, isUpdating } from "./update.ts";
+import { evidenceOf, isUpdating } from "./update.ts";
 
 /**
  * Deletes rows that nobody needs: tasks to be removed once they have stopped, history beyond the
@@ -92,18 +92,18 @@ function expired(view: StateView, service: Service, tasks: readonly Task[]): str
 /**
  * The oldest tasks of a slot beyond the limit (which counts the live one too). As many as the
  * restart policy counts are kept, the newest is kept (it tells that the slot needs no other), and so
- * is the one by which a running update judges the slot.
+ * are those by which a running update judges the slot.
  */
 function expiredOf(view: StateView, service: Service, slot: Slot, limit: number): string[] {
   const newest = slot.tasks.at(-1);
   if (newest === undefined) return [];
   const { maxAttempts } = restartPolicyOf(specOfTask(view, newest)?.spec.TaskTemplate);
   const keep = maxAttempts > 0 ? Math.max(limit, maxAttempts + 1) : limit;
-  const judged = isUpdating(service) ? firstOfVersion(slot, service.specVersion) : undefined;
+  const evidence = isUpdating(service) ? evidenceOf(slot, service.specVersion) : [];
   const ids: string[] = [];
   for (const task of slot.tasks) {
     if (slot.tasks.length - ids.length <= keep) break;
-    if (task === newest || task === judged || isWanted(task.desiredState)) continue;
+    if (task === newest || evidence.includes(task) || isWanted(task.desiredState)) continue;
     if (isDead(view, task)) ids.push(task.id);
   }
   return ids;

@@ -1,6 +1,6 @@
 import type { Change, RowEvent } from "../../model/change.ts";
 import type { Node, Service, Task } from "../../model/rows.ts";
-import { modeKind } from "../../model/service-spec.ts";
+import { type ModeKind, modeKind } from "../../model/service-spec.ts";
 import { isTerminal } from "../../model/task-state.ts";
 import type { StateView } from "../../model/view.ts";
 import { deepEqual } from "./deep-equal.ts";
@@ -28,13 +28,19 @@ function planService(view: StateView, key: string, ctx: PlanContext): Plan {
   if (service.pendingDelete) return planRemoval(view, service);
   const mode = modeKind(service.spec);
   const draft = new ServiceDraft(view, service, ctx, mode === "global" ? "node" : "number");
+  planTasks(draft, mode);
+  // An automatic rollback changes the spec: what it means for the tasks is planned with it.
+  if (draft.service.specVersion !== service.specVersion) planTasks(draft, mode);
+  return draft.finish();
+}
+
+function planTasks(draft: ServiceDraft, mode: ModeKind): void {
   if (mode === "replicated") {
     planReplicas(draft);
     planUpdate(draft, null);
   } else if (mode === "global") {
     planUpdate(draft, planGlobal(draft));
   }
-  return draft.finish();
 }
 
 /** The service goes when its last task has gone, and its stored specs with it. */

@@ -96,11 +96,17 @@ function measure(
   for (const slot of slots) {
     if (isDirtySlot(draft, check, slot)) dirty.push(slot);
     else {
-      const first = firstOfVersion(slot, draft.service.specVersion);
-      if (first !== undefined) outcomes.push(outcomeOf(first, policy, draft.nowMs));
+      const task = judgedTask(slot, draft.service.specVersion);
+      if (task === undefined || !replacedDirty(check, slot, task)) continue;
+      outcomes.push(outcomeOf(task, policy, draft.nowMs));
     }
   }
   return { dirty, outcomes };
+}
+
+/** The slot was updated; it was not just added, nor restarted though it was clean. */
+function replacedDirty(check: DirtyCheck, slot: Slot, task: Task): boolean {
+  return slot.tasks.some(older => compareByAge(older, task) < 0 && check.isDirty(older));
 }
 
 function isDirtySlot(draft: ServiceDraft, check: DirtyCheck, slot: Slot): boolean {
@@ -111,14 +117,20 @@ function isDirtySlot(draft: ServiceDraft, check: DirtyCheck, slot: Slot): boolea
 }
 
 /**
- * The task that the update made for the slot. One that was stopped for its node's sake (lost,
- * drained) says nothing about the new spec; the next one does.
+ * The task by which an update judges the slot: the first of the present spec version. One that was
+ * stopped for its node's sake (lost, drained) says nothing about the new spec; the next one does.
  */
-export function firstOfVersion(slot: Slot, specVersion: number): Task | undefined {
+function judgedTask(slot: Slot, specVersion: number): Task | undefined {
   return slot.tasks.find(
     task =>
       task.specVersion === specVersion && (isWanted(task.desiredState) || endedByItself(task)),
   );
+}
+
+/** What a running update reads of a slot's history: the judged task, and what it replaced. */
+export function evidenceOf(slot: Slot, specVersion: number): readonly (Task | undefined)[] {
+  const first = slot.tasks.findIndex(task => task.specVersion === specVersion);
+  return first < 0 ? [] : [judgedTask(slot, specVersion), slot.tasks[first - 1]];
 }
 
 function outcomeOf(task: Task, policy: UpdatePolicy, nowMs: number): Outcome {
