@@ -1,0 +1,326 @@
+import { aborted, newDeferred, TaskGroup, withSignal } from "../base/async.ts";
+import { type Clock, sleep } from "../base/clock.ts";
+import { errorMessage, SwarmError } from "../base/errors.ts";
+import type { IdSource } from "../base/ids.ts";
+import type { Logger } from "../base/logger.ts";
+import type { Rng } from "../base/rng.ts";
+import type { NodeRole } from "../model/rows.ts";
+import type { StartMode } from "../raft/driver/options.ts";
+import type { PeerInfo } from "../raft/ports.ts";
+import { RpcClients } from "../rpc/clients.ts";
+import { callLeader } from "../rpc/leader-call.ts";
+import type { IdentityStore } from "../tls/identity-store.ts";
+import { renewThroughManagers } from "../tls/join.ts";
+import { Renewer } from "../tls/renewer.ts";
+import type { DaemonConfig } from "./config.ts";
+import { Manager } from "./manager.ts";
+import { requestJoin, requestLeave } from "./membership.ts";
+import type { NodeState, NodeStateFile } from "./node-state.ts";
+import { WorkerSide } from "./worker-side.ts";
+
+/** How long a joiner tries to be taken into the Raft group, and then to catch up. */
+const JOIN_GROUP_TIMEOUT_MS = 20_000;
+const CATCH_UP_POLL_MS = 20;
+const LEAVE_GROUP_TIMEOUT_MS = 3_000;
+const STOP_TASKS_TIMEOUT_MS = 60_000;
+/** A silent Raft peer is pinged this often and given up after this. */
+const RAFT_KEEPALIVE = { keepaliveMs: 1_000, keepaliveTimeoutMs: 2_000, connectTimeoutMs: 1_000 };
+/** 48 random bits, never 0: a Raft id is never used twice. */
+const RAFT_ID_LOW_BITS = 0x1_0000_0000;
+const RAFT_ID_HIGH_MASK = 0xffff;
+
+export interface ClusterNodeOptions {
+  readonly config: DaemonConfig;
+  readonly runDir: string;
+  readonly state: NodeState;
+}
+
+export interface ClusterNodeDeps {
+  readonly identity: IdentityStore;
+  readonly stateFile: NodeStateFile;
+  readonly clock: Clock;
+  readonly rng: Rng;
+  readonly ids: IdSource;
+  readonly logger: Logger;
+}
+
+export function newRaftId(rng: Rng): number {
+  return (rng.uint32() & RAFT_ID_HIGH_MASK) * RAFT_ID_LOW_BITS + rng.uint32() || 1;
+}
+
+/**
+ * A node as a member of its cluster: its agent always, its manager's half while its certificate
+ * says manager. `run` keeps both until the signal aborts and follows changes of role.
+ */
+export class ClusterNode {
+  readonly #options: ClusterNodeOptions;
+  readonly #deps: ClusterNodeDeps;
+  readonly #clients: RpcClients;
+  readonly #raftClients: RpcClients;
+  readonly #renewer: Renewer;
+  #state: NodeState;
+  #worker: WorkerSide | null = null;
+  #manager: Manager | null = null;
+  #removed = false;
+  #problem = "";
+  readonly #managerOpen = newDeferred<Manager>();
+  readonly #managerReady = newDeferred<void>();
+
+  constructor(options: ClusterNodeOptions, deps: ClusterNodeDeps) {
+    this.#options = options;
+    this.#deps = deps;
+    this.#state = options.state;
+    const { identity, clock, rng, logger } = deps;
+    this.#clients = new RpcClients({}, { identity, clock, logger });
+    this.#raftClients = new RpcClients({ limits: RAFT_KEEPALIVE }, { identity, clock, logger });
+    const managerAddrs = (): readonly string[] => this.#state.managers;
+    const renew = renewThroughManagers({ clients: this.#clients, managerAddrs, clock, rng });
+    this.#renewer = new Renewer({ store: identity, renew, clock, rng, logger });
+    this.#managerReady.promise.catch(() => undefined);
+    this.#managerOpen.promise.catch(() => undefined);
+  }
+
+  get state(): NodeState {
+    return this.#state;
+  }
+
+  get manager(): Manager | null {
+    return this.#manager;
+  }
+
+  /** The cluster has removed this node; it only waits to leave. */
+  get removed(): boolean {
+    return this.#removed;
+  }
+
+  /** What is wrong just now; empty when all is well. */
+  get problem(): string {
+    return this.#problem;
+  }
+
+  get nodeId(): string {
+    return this.#deps.identity.current().nodeId;
+  }
+
+  /** Resolves when the manager's half works: it has joined the group and knows the cluster. */
+  whenManager(signal: AbortSignal): Promise<void> {
+    return withSignal(this.#managerReady.promise, signal);
+  }
+
+  /** The manager's half as soon as it runs, before it is anybody's member. */
+  whenOpen(signal: AbortSignal): Promise<Manager> {
+    return withSignal(this.#managerOpen.promise, signal);
+  }
+
+  /** Until the signal aborts. Rejects on what only a restart can mend (storage failed). */
+  async run(signal: AbortSignal, start: StartMode): Promise<void> {
+    const group = new TaskGroup(signal);
+    group.start("worker", inner => this.#runWorker(inner));
+    group.start("renewer", inner => this.#renewer.run(inner));
+    group.start("manager", inner => this.#runManager(inner, start));
+    try {
+      await Promise.race([group.done, aborted(signal)]);
+    } catch (error) {
+      this.#managerReady.reject(error);
+      this.#managerOpen.reject(error);
+      throw error;
+    } finally {
+      await group.close().finally(() => {
+        this.#clients.close();
+        this.#raftClients.close();
+      });
+    }
+  }
+
+  /** Says goodbye, ends the node's tasks, and gets out of the Raft group. */
+  async leave(signal: AbortSignal): Promise<void> {
+    const { clock } = this.#deps;
+    if (!this.#removed) await this.#worker?.leave(signal);
+    const manager = this.#manager;
+    if (manager === null || manager.raft.status().conf.voters.length < 2) return;
+    const limit = AbortSignal.any([signal, timeoutSignal(clock, LEAVE_GROUP_TIMEOUT_MS)]);
+    try {
+      if (manager.raft.status().role === "leader") await manager.raft.transferLeadership(limit);
+      const addrs = this.#state.managers.filter(addr => addr !== this.#state.advertiseAddr);
+      await callLeader(
+        addr => requestLeave(this.#clients, addr, limit, LEAVE_GROUP_TIMEOUT_MS),
+        { addrs, signal: limit, timeoutMs: LEAVE_GROUP_TIMEOUT_MS, idempotent: true },
+        this.#deps,
+      );
+    } catch (error) {
+      this.#deps.logger.warn("left without the group's consent", { error: errorMessage(error) });
+    }
+  }
+
+  /** Removes what the cluster left on disk. After `run` has ended. */
+  async erase(): Promise<void> {
+    await this.#manager?.erase();
+    await this.#worker?.erase();
+  }
+
+  async #runWorker(signal: AbortSignal): Promise<void> {
+    const { config, runDir } = this.#options;
+    const { identity, clock, rng, logger } = this.#deps;
+    const { nodeId, clusterId } = identity.current();
+    const { dataDir, engineSocket } = config;
+    const addr = this.#state.advertiseAddr;
+    this.#worker = await WorkerSide.open(
+      { dataDir, runDir, engineSocket, nodeId, clusterId, addr },
+      {
+        clients: this.#clients,
+        managers: () => this.#managersToTry(),
+        onManagers: (addrs, role) => this.#onManagers(addrs, role),
+        onRemoved: () => this.#onRemoved(signal),
+        clock,
+        rng,
+        logger: logger.child({ part: "worker" }),
+      },
+    );
+    await this.#worker.run(signal);
+  }
+
+  /** A manager asks itself first: it knows the leader. */
+  #managersToTry(): readonly string[] {
+    const { advertiseAddr, managers } = this.#state;
+    if (this.#manager === null) return managers;
+    return [advertiseAddr, ...managers.filter(addr => addr !== advertiseAddr)];
+  }
+
+  #onManagers(addrs: readonly string[], role: NodeRole | null): void {
+    if (role !== null) this.#renewer.roleIs(role);
+    const same =
+      addrs.length === this.#state.managers.length &&
+      addrs.every(addr => this.#state.managers.includes(addr));
+    if (addrs.length === 0 || same) return;
+    void this.#save({ managers: addrs }).catch((error: unknown) => {
+      this.#deps.logger.warn("could not note the managers", { error: errorMessage(error) });
+    });
+  }
+
+  #onRemoved(signal: AbortSignal): void {
+    this.#removed = true;
+    this.#problem =
+      "this node was removed from the swarm: run `swarmd leave --force`, then join it again";
+    this.#deps.logger.warn("this node was removed from the cluster; its tasks end");
+    const limit = AbortSignal.any([signal, timeoutSignal(this.#deps.clock, STOP_TASKS_TIMEOUT_MS)]);
+    this.#worker?.stopTasks(limit).catch((error: unknown) => {
+      this.#deps.logger.warn("could not end every task", { error: errorMessage(error) });
+    });
+  }
+
+  /** Keeps the manager's half as long as the certificate says manager, again and again. */
+  async #runManager(signal: AbortSignal, start: StartMode): Promise<void> {
+    let mode = start;
+    while (!signal.aborted) {
+      await this.#untilRole("manager", signal);
+      await this.#manageUntilDemoted(signal, mode);
+      if (signal.aborted) return;
+      this.#deps.logger.info("this node is a worker now");
+      await this.#save({ raftId: 0, raftJoined: false });
+      mode = "join";
+    }
+  }
+
+  async #manageUntilDemoted(signal: AbortSignal, start: StartMode): Promise<void> {
+    const group = new TaskGroup(signal);
+    try {
+      const manager = await this.#openManager(start);
+      await manager.listen();
+      group.start("manager", inner => manager.run(inner));
+      this.#managerOpen.resolve(manager);
+      group.start("admission", async inner => {
+        if (!this.#state.raftJoined) await this.#joinGroup(manager, inner);
+        await this.#save({ raftJoined: true });
+        this.#manager = manager;
+        this.#managerReady.resolve();
+      });
+      await Promise.race([group.done, this.#untilRole("worker", signal), aborted(signal)]);
+    } finally {
+      const manager = this.#manager;
+      await group.close();
+      if (!signal.aborted) {
+        this.#manager = null;
+        await manager?.erase();
+      }
+    }
+  }
+
+  async #openManager(start: StartMode): Promise<Manager> {
+    const { config } = this.#options;
+    const { identity, clock, rng, ids, logger } = this.#deps;
+    if (this.#state.raftId === 0) await this.#save({ raftId: newRaftId(rng), raftJoined: false });
+    const { nodeId, clusterId } = identity.current();
+    const self: PeerInfo = {
+      raftId: this.#state.raftId,
+      nodeId,
+      addr: this.#state.advertiseAddr,
+    };
+    return Manager.open(
+      {
+        dataDir: config.dataDir,
+        clusterId,
+        self,
+        listenAddr: this.#state.listenAddr,
+        start: start === "bootstrap" ? start : this.#state.raftJoined ? "restart" : "join",
+        knownPeers: [],
+        tickMs: config.raftTickMs,
+      },
+      {
+        identity,
+        clients: this.#clients,
+        raftClients: this.#raftClients,
+        clock,
+        rng,
+        ids,
+        logger: logger.child({ part: "manager" }),
+      },
+    );
+  }
+
+  /** Asks the leader to be taken in, and waits until this manager is a voter and knows the cluster. */
+  async #joinGroup(manager: Manager, signal: AbortSignal): Promise<void> {
+    const { clock } = this.#deps;
+    const addrs = this.#state.managers.filter(addr => addr !== this.#state.advertiseAddr);
+    const request = { raftId: this.#state.raftId, addr: this.#state.advertiseAddr };
+    if (addrs.length > 0) {
+      await callLeader(
+        addr => requestJoin(this.#clients, addr, request, signal),
+        { addrs, signal, timeoutMs: JOIN_GROUP_TIMEOUT_MS, idempotent: true },
+        this.#deps,
+      );
+    }
+    const isMember = (): boolean =>
+      manager.raft.status().conf.voters.includes(this.#state.raftId) &&
+      manager.store.view.table("cluster").size > 0;
+    while (!isMember()) await sleep(clock, CATCH_UP_POLL_MS, signal);
+  }
+
+  /** Resolves when the certificate says `role`. */
+  async #untilRole(role: NodeRole, signal: AbortSignal): Promise<void> {
+    const { identity } = this.#deps;
+    if (identity.current().role === role) return;
+    const changed = newDeferred<void>();
+    const stop = identity.onChange(next => {
+      if (next.role === role) changed.resolve();
+    });
+    try {
+      await withSignal(changed.promise, signal);
+    } finally {
+      stop();
+    }
+  }
+
+  async #save(change: Partial<NodeState>): Promise<void> {
+    this.#state = { ...this.#state, ...change };
+    await this.#deps.stateFile.save(this.#state);
+  }
+}
+
+/** Aborts after `ms`. */
+export function timeoutSignal(clock: Clock, ms: number): AbortSignal {
+  const controller = new AbortController();
+  clock.setTimer("timeout", ms, () =>
+    controller.abort(new SwarmError("deadline_exceeded", `not within ${ms / 1_000} s`)),
+  );
+  return controller.signal;
+}

@@ -1,0 +1,65 @@
+import { TaskGroup } from "../base/async.ts";
+import type { Clock } from "../base/clock.ts";
+import type { IdSource } from "../base/ids.ts";
+import type { Logger } from "../base/logger.ts";
+import { Dispatcher } from "../dispatcher/dispatcher.ts";
+import type { Planner } from "../orchestrator/core/planner.ts";
+import { PlannerLoop } from "../orchestrator/loop.ts";
+import type { RaftNode } from "../raft/ports.ts";
+import type { StateStore } from "../state/ports.ts";
+import { RoleManager } from "./role-manager.ts";
+
+export interface LeaderDeps {
+  readonly store: StateStore;
+  readonly raft: RaftNode;
+  readonly planners: () => readonly Planner[];
+  readonly clock: Clock;
+  readonly ids: IdSource;
+  readonly logger: Logger;
+}
+
+/** What only the leader does. One object a term: `run` ends with it and takes everything along. */
+export class LeaderDuties {
+  readonly #deps: LeaderDeps;
+  readonly #nodeId: string;
+  #dispatcher: Dispatcher | null = null;
+
+  constructor(options: { readonly nodeId: string }, deps: LeaderDeps) {
+    this.#nodeId = options.nodeId;
+    this.#deps = deps;
+  }
+
+  /** Null before the state of earlier terms is applied here, and after the term. */
+  get dispatcher(): Dispatcher | null {
+    return this.#dispatcher;
+  }
+
+  /** The state here holds all that earlier leaders have committed. */
+  get ready(): boolean {
+    return this.#dispatcher !== null;
+  }
+
+  /** Runs until the signal aborts. Rejects when a part fails while it still leads. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { raft, store, planners, clock, ids, logger } = this.#deps;
+    // Nothing is planned on a state that lacks what earlier leaders have committed.
+    await raft.readBarrier(signal);
+    const group = new TaskGroup(signal);
+    const dispatcher = new Dispatcher({ nodeId: this.#nodeId }, { store, clock, ids, logger });
+    const loop = new PlannerLoop({}, { planners: planners(), store, clock, ids, logger });
+    const roles = new RoleManager({ store, raft, clock, logger });
+    group.start("dispatcher", inner => dispatcher.run(inner));
+    group.start("planners", inner => loop.run(inner));
+    group.start("roles", inner => roles.run(inner));
+    this.#dispatcher = dispatcher;
+    try {
+      await new Promise<void>((resolve, reject) => {
+        signal.addEventListener("abort", () => resolve(), { once: true });
+        group.done.catch(reject);
+      });
+    } finally {
+      this.#dispatcher = null;
+      await group.close();
+    }
+  }
+}

@@ -1,0 +1,376 @@
+import { createPublicKey } from "node:crypto";
+import { readdir } from "node:fs/promises";
+import { hostname } from "node:os";
+import { join } from "node:path";
+import type { InitRequest, JoinRequest, LocalNodeInfo, NodeLifecycle } from "../api/ports.ts";
+import { newDeferred } from "../base/async.ts";
+import type { Clock } from "../base/clock.ts";
+import { errorMessage, isSwarmError, SwarmError, toSwarmError } from "../base/errors.ts";
+import type { IdSource } from "../base/ids.ts";
+import type { Logger } from "../base/logger.ts";
+import type { Rng } from "../base/rng.ts";
+import type { ControlClient } from "../control/ports.ts";
+import type { SwarmEventFeed } from "../control/swarm-events.ts";
+import type { Change } from "../model/change.ts";
+import { NS_PER_MS } from "../model/defaults.ts";
+import type { StartMode } from "../raft/driver/options.ts";
+import type { Identity } from "../rpc/ports.ts";
+import { createRootCa, newJoinToken, type RootCa, signNodeCertificate } from "../tls/ca.ts";
+import { IdentityStore } from "../tls/identity-store.ts";
+import { joinRequest } from "../tls/join.ts";
+import { newKeyPair } from "../tls/keys.ts";
+import { hostOf, localInterfaces, resolveAdvertiseAddr, resolveListenAddr } from "./addresses.ts";
+import { nodeRow } from "./ca-backend.ts";
+import { ClusterNode, newRaftId, timeoutSignal } from "./cluster-node.ts";
+import type { DaemonConfig } from "./config.ts";
+import { removalAdvice } from "./leave-advice.ts";
+import { type NodeState, NodeStateFile } from "./node-state.ts";
+
+/** Docker's words (moby daemon/cluster/errors.go). */
+const ALREADY_IN =
+  'This node is already part of a swarm. Use "docker swarm leave" to leave this swarm and join ' +
+  "another one.";
+const NOT_IN = "This node is not part of a swarm";
+const JOIN_SLOW =
+  "Timeout was reached before node joined. The attempt to join the swarm will continue in the " +
+  'background. Use the "docker info" command to see the current swarm status of your node.';
+const JOIN_WAIT_MS = 20_000;
+const INIT_WAIT_MS = 20_000;
+const LEAVE_WAIT_MS = 60_000;
+
+export interface LifecycleDeps {
+  readonly clock: Clock;
+  readonly rng: Rng;
+  readonly ids: IdSource;
+  readonly logger: Logger;
+}
+
+interface Running {
+  readonly node: ClusterNode;
+  readonly stop: AbortController;
+  readonly ended: Promise<void>;
+}
+
+/** The daemon's life in and out of clusters; one change at a time. */
+export class Lifecycle implements NodeLifecycle {
+  readonly #config: DaemonConfig;
+  readonly #runDir: string;
+  readonly #deps: LifecycleDeps;
+  readonly #identity: IdentityStore;
+  readonly #stateFile: NodeStateFile;
+  readonly #fatal = newDeferred<never>();
+  #running: Running | null = null;
+  #changing: "init" | "join" | "leave" | null = null;
+
+  private constructor(
+    options: { readonly config: DaemonConfig; readonly runDir: string },
+    deps: LifecycleDeps,
+    identity: IdentityStore,
+  ) {
+    this.#config = options.config;
+    this.#runDir = options.runDir;
+    this.#deps = deps;
+    this.#identity = identity;
+    this.#stateFile = new NodeStateFile(join(options.config.dataDir, "node.json"));
+    this.#fatal.promise.catch(() => undefined);
+  }
+
+  /** Reads what is on disk; a node that was in a cluster is in it again. */
+  static async open(
+    options: { readonly config: DaemonConfig; readonly runDir: string },
+    deps: LifecycleDeps,
+  ): Promise<Lifecycle> {
+    const { dataDir } = options.config;
+    const identity = await IdentityStore.open({ dataDir }, { logger: deps.logger });
+    const lifecycle = new Lifecycle(options, deps, identity);
+    const state = await lifecycle.#stateFile.load();
+    if (state !== null && identity.present) lifecycle.#start(state, "restart");
+    else if (state !== null || identity.present) {
+      const files = await readdir(dataDir);
+      throw new SwarmError(
+        "data_loss",
+        `${dataDir} holds half of a membership (${files.join(", ")}): restore it, or remove the ` +
+          "directory and join the cluster again",
+      );
+    }
+    return lifecycle;
+  }
+
+  /** Rejects when the node can go on only after a restart of the daemon. */
+  get failed(): Promise<never> {
+    return this.#fatal.promise;
+  }
+
+  async close(): Promise<void> {
+    const running = this.#running;
+    running?.stop.abort(new SwarmError("canceled", "the daemon stops"));
+    await running?.ended;
+  }
+
+  state(): LocalNodeInfo {
+    const node = this.#running?.node;
+    if (node === undefined) {
+      const localNodeState = this.#changing === null ? "inactive" : "pending";
+      const none = { nodeId: "", nodeAddr: "", isManager: false, error: "", remoteManagers: [] };
+      return { localNodeState, ...none };
+    }
+    const identity = this.#identity.current();
+    const members = node.manager?.store.members();
+    const remoteManagers =
+      members === undefined || members.length === 0
+        ? node.state.managers.map(addr => ({ nodeId: "", addr }))
+        : members.map(({ nodeId, addr }) => ({ nodeId, addr }));
+    return {
+      localNodeState: node.removed ? "error" : this.#changing === null ? "active" : "pending",
+      nodeId: identity.nodeId,
+      nodeAddr: hostOf(node.state.advertiseAddr),
+      isManager: identity.role === "manager",
+      error: node.problem,
+      remoteManagers,
+    };
+  }
+
+  control(): ControlClient | null {
+    return this.#running?.node.manager?.control ?? null;
+  }
+
+  events(): SwarmEventFeed | null {
+    return this.#running?.node.manager?.events ?? null;
+  }
+
+  init(request: InitRequest, signal: AbortSignal): Promise<string> {
+    return this.#change("init", async () => {
+      this.#mustBeOut();
+      const addresses = this.#addresses(request);
+      if (request.forceNewCluster) {
+        throw new SwarmError(
+          "failed_precondition",
+          "there is no cluster state on this node to make a new cluster of",
+        );
+      }
+      const root = await createRootCa({ nowMs: this.#deps.clock.nowMs(), rng: this.#deps.rng });
+      const certificatePem = await this.#ownCertificate(root, request);
+      const raftId = newRaftId(this.#deps.rng);
+      const managers = [addresses.advertiseAddr];
+      const state: NodeState = { format: 1, ...addresses, raftId, raftJoined: false, managers };
+      await this.#stateFile.save(state);
+      const running = this.#start(state, "bootstrap");
+      const limit = AbortSignal.any([signal, timeoutSignal(this.#deps.clock, INIT_WAIT_MS)]);
+      try {
+        await this.#foundCluster(running, request, root, certificatePem, limit);
+      } catch (error) {
+        await this.#forget(running);
+        throw error;
+      }
+      return this.#identity.current().nodeId;
+    });
+  }
+
+  join(request: JoinRequest, signal: AbortSignal): Promise<void> {
+    return this.#change("join", async () => {
+      this.#mustBeOut();
+      const addresses = this.#addresses(request);
+      const identity = await this.#admission(request, addresses.advertiseAddr, signal);
+      await this.#identity.replace(identity);
+      const managers = [...request.remoteAddrs];
+      const state: NodeState = { format: 1, ...addresses, raftId: 0, raftJoined: false, managers };
+      await this.#stateFile.save(state);
+      const running = this.#start(state, "join");
+      if (identity.role === "worker") return;
+      const limit = AbortSignal.any([signal, timeoutSignal(this.#deps.clock, JOIN_WAIT_MS)]);
+      try {
+        await Promise.race([running.node.whenManager(limit), this.failed]);
+      } catch (error) {
+        if (isSwarmError(error, "deadline_exceeded")) {
+          throw new SwarmError("deadline_exceeded", JOIN_SLOW);
+        }
+        await this.#forget(running);
+        throw error;
+      }
+    });
+  }
+
+  leave(force: boolean, signal: AbortSignal): Promise<void> {
+    return this.#change("leave", async () => {
+      const running = this.#running;
+      if (running === null) throw new SwarmError("unavailable", NOT_IN);
+      const { manager } = running.node;
+      if (manager !== null && !force) {
+        throw new SwarmError("failed_precondition", removalAdvice(manager.raft));
+      }
+      const limit = AbortSignal.any([signal, timeoutSignal(this.#deps.clock, LEAVE_WAIT_MS)]);
+      try {
+        await running.node.leave(limit);
+      } catch (error) {
+        if (!force) throw error;
+        this.#deps.logger.warn("leaving by force", { error: errorMessage(error) });
+      }
+      await this.#forget(running);
+    });
+  }
+
+  async unlock(): Promise<void> {
+    const inCluster = this.#running !== null;
+    throw new SwarmError(
+      inCluster ? "already_exists" : "unavailable",
+      inCluster ? "swarm is not locked" : NOT_IN,
+    );
+  }
+
+  async unlockKey(): Promise<string> {
+    return "";
+  }
+
+  async rotateUnlockKey(): Promise<void> {
+    throw new SwarmError(
+      "unimplemented",
+      "managers of this version are never locked: there is no unlock key to rotate",
+    );
+  }
+
+  #mustBeOut(): void {
+    if (this.#running !== null) throw new SwarmError("unavailable", ALREADY_IN);
+  }
+
+  #addresses(request: {
+    readonly listenAddr: string;
+    readonly advertiseAddr: string;
+    readonly dataPathAddr: string;
+  }): Pick<NodeState, "listenAddr" | "advertiseAddr" | "dataPathAddr"> {
+    const interfaces = localInterfaces();
+    const listenAddr = resolveListenAddr(
+      request.listenAddr === "" ? this.#config.listenAddr : request.listenAddr,
+      interfaces,
+    );
+    const wanted =
+      request.advertiseAddr === "" ? this.#config.advertiseAddr : request.advertiseAddr;
+    const advertiseAddr = resolveAdvertiseAddr(wanted, listenAddr, interfaces);
+    return { listenAddr, advertiseAddr, dataPathAddr: request.dataPathAddr };
+  }
+
+  /** The first manager signs its own certificate; the others come with the token's. */
+  async #ownCertificate(root: RootCa, request: InitRequest): Promise<string> {
+    const { ids, rng, clock } = this.#deps;
+    const pair = await newKeyPair();
+    const name = { nodeId: ids.newId(), clusterId: ids.newId(), role: "manager" as const };
+    const expiryMs = request.spec.CAConfig.NodeCertExpiry / NS_PER_MS;
+    const nowMs = clock.nowMs();
+    const publicKey = createPublicKey(pair.privateKey);
+    const certPem = signNodeCertificate({ publicKey, name, expiryMs, nowMs }, root, rng);
+    await this.#identity.replace({ certPem, keyPem: pair.keyPem, caPem: root.certPem });
+    return certPem;
+  }
+
+  /** Waits for leadership of the group of one and writes the cluster's first rows. */
+  async #foundCluster(
+    running: Running,
+    request: InitRequest,
+    root: RootCa,
+    certificatePem: string,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { ids } = this.#deps;
+    const { nodeId, clusterId } = this.#identity.current();
+    const manager = await Promise.race([running.node.whenOpen(signal), this.failed]);
+    await manager.raft.readBarrier(signal);
+    const node = nodeRow({
+      nodeId,
+      role: "manager",
+      availability: request.availability,
+      advertiseAddr: running.node.state.advertiseAddr,
+      remoteIp: hostOf(running.node.state.advertiseAddr),
+      hostname: hostname(),
+      certificatePem,
+    });
+    const changes: Change[] = [
+      {
+        op: "create",
+        table: "cluster",
+        row: {
+          id: clusterId,
+          spec: request.spec,
+          rootCa: root,
+          joinTokens: {
+            worker: newJoinToken(root.certPem, ids),
+            manager: newJoinToken(root.certPem, ids),
+          },
+          defaultAddrPool: request.defaultAddrPool,
+          subnetSize: request.subnetSize,
+          dataPathPort: request.dataPathPort,
+          rootRotationInProgress: false,
+        },
+      },
+      { op: "create", table: "nodes", row: node },
+    ];
+    await manager.store.submit(changes, signal);
+    await running.node.whenManager(signal);
+  }
+
+  /** Through the first of the addresses that answers. */
+  async #admission(
+    request: JoinRequest,
+    advertiseAddr: string,
+    signal: AbortSignal,
+  ): Promise<Identity> {
+    let failure = new SwarmError("invalid_argument", "at least 1 RemoteAddr is required to join");
+    for (const addr of request.remoteAddrs) {
+      try {
+        const joined = await joinRequest(
+          {
+            addr,
+            token: request.joinToken,
+            availability: request.availability,
+            advertiseAddr,
+            hostname: hostname(),
+            signal,
+          },
+          this.#deps,
+        );
+        return joined.identity;
+      } catch (error) {
+        failure = toSwarmError(error);
+        if (failure.code !== "unavailable") break;
+      }
+    }
+    throw failure;
+  }
+
+  #start(state: NodeState, mode: StartMode): Running {
+    const node = new ClusterNode(
+      { config: this.#config, runDir: this.#runDir, state },
+      { ...this.#deps, identity: this.#identity, stateFile: this.#stateFile },
+    );
+    const stop = new AbortController();
+    const ended = node.run(stop.signal, mode).catch((error: unknown) => {
+      this.#deps.logger.error("the node cannot go on", { error: errorMessage(error) });
+      this.#fatal.reject(error);
+    });
+    this.#running = { node, stop, ended };
+    return this.#running;
+  }
+
+  /** Out of the cluster: nothing of it stays on disk. */
+  async #forget(running: Running): Promise<void> {
+    running.stop.abort(new SwarmError("canceled", "this node leaves the cluster"));
+    await running.ended;
+    await running.node.erase();
+    await this.#identity.clear();
+    await this.#stateFile.remove();
+    this.#running = null;
+  }
+
+  async #change<T>(what: "init" | "join" | "leave", work: () => Promise<T>): Promise<T> {
+    if (this.#changing !== null) {
+      throw new SwarmError(
+        "unavailable",
+        `a swarm ${this.#changing} is under way on this node: wait for it to end`,
+      );
+    }
+    this.#changing = what;
+    try {
+      return await work();
+    } finally {
+      this.#changing = null;
+    }
+  }
+}

@@ -1,0 +1,276 @@
+import { randomBytes } from "node:crypto";
+import { mkdir, open, readFile, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { aborted, TaskGroup } from "../base/async.ts";
+import type { Clock } from "../base/clock.ts";
+import { errorMessage, InvariantError, SwarmError } from "../base/errors.ts";
+import type { IdSource } from "../base/ids.ts";
+import type { Logger } from "../base/logger.ts";
+import type { Rng } from "../base/rng.ts";
+import { ForwardingClient } from "../control/client.ts";
+import type { LogSource } from "../control/ports.ts";
+import { CONTROL_ACCESS, controlHandlers, RpcLeaderTransport } from "../control/rpc.ts";
+import { ControlService } from "../control/service.ts";
+import { SwarmEventLog } from "../control/swarm-events.ts";
+import type { Dispatcher } from "../dispatcher/dispatcher.ts";
+import { DISPATCHER_ACCESS, dispatcherHandlers } from "../dispatcher/server.ts";
+import type { NodeRole } from "../model/rows.ts";
+import { RaftCore } from "../raft/core/raft-core.ts";
+import { DRIVER_DEFAULTS, type StartMode } from "../raft/driver/options.ts";
+import { nextTurn } from "../raft/driver/turns.ts";
+import { RaftDriver } from "../raft/driver.ts";
+import type { PeerInfo, RaftNode } from "../raft/ports.ts";
+import { LevelRaftStorage } from "../raft/storage/level-storage.ts";
+import { AesGcmSealer, DEK_BYTES } from "../raft/storage/sealer.ts";
+import { GrpcRaftTransport, raftServiceHandlers } from "../raft/transport/grpc-transport.ts";
+import type { RpcClients } from "../rpc/clients.ts";
+import { CAService } from "../rpc/gen/swarmd/v1/ca.ts";
+import { ControlService as ControlRpc } from "../rpc/gen/swarmd/v1/control.ts";
+import { DispatcherService } from "../rpc/gen/swarmd/v1/dispatcher.ts";
+import { MembershipService } from "../rpc/gen/swarmd/v1/membership.ts";
+import { RaftClient, RaftService } from "../rpc/gen/swarmd/v1/raft.ts";
+import type { IdentitySource } from "../rpc/ports.ts";
+import { peerOf, RpcServer } from "../rpc/server.ts";
+import { ReplicatedStore } from "../state/store.ts";
+import { newJoinToken } from "../tls/ca.ts";
+import { CA_ACCESS, caHandlers } from "../tls/ca-service.ts";
+import { effectiveRole, leaderAddrOf, StateCaBackend } from "./ca-backend.ts";
+import { LeaderDuties } from "./leader.ts";
+import { MEMBERSHIP_ACCESS, membershipHandlers } from "./membership.ts";
+import { newPlanners } from "./planners.ts";
+
+/** Calls in flight may end within this when the daemon stops. */
+const SERVER_GRACE_MS = 1_000;
+const RAFT_ACCESS = { stream: "manager", installSnapshot: "manager", probe: "manager" } as const;
+
+export interface ManagerOptions {
+  readonly dataDir: string;
+  readonly clusterId: string;
+  readonly self: PeerInfo;
+  readonly listenAddr: string;
+  readonly start: StartMode;
+  /** For a joiner: the members the leader named. */
+  readonly knownPeers: readonly PeerInfo[];
+  readonly tickMs: number;
+}
+
+export interface ManagerDeps {
+  readonly identity: IdentitySource;
+  readonly clients: RpcClients;
+  /** For the Raft streams: quick to notice a silent peer. */
+  readonly raftClients: RpcClients;
+  readonly clock: Clock;
+  readonly rng: Rng;
+  readonly ids: IdSource;
+  readonly logger: Logger;
+}
+
+/** The manager's half of a node: the log, the state over it, and while it leads the leader's duties. */
+export class Manager {
+  readonly raft: RaftNode;
+  readonly store: ReplicatedStore;
+  readonly control: ForwardingClient;
+  readonly events: SwarmEventLog;
+  readonly #server: RpcServer;
+  readonly #deps: ManagerDeps;
+  readonly #options: ManagerOptions;
+  #duties: LeaderDuties | null = null;
+  #dutiesTerm = 0;
+  #dutiesEnd: Promise<void> = Promise.resolve();
+
+  private constructor(options: ManagerOptions, deps: ManagerDeps, parts: ManagerParts) {
+    const { store, raft, transport } = parts;
+    const { clock, rng, ids, logger } = deps;
+    const { nodeId } = options.self;
+    this.#options = options;
+    this.#deps = deps;
+    this.raft = raft;
+    this.store = store;
+    const tokens = {
+      newJoinToken: (_role: NodeRole, rootCertPem: string) => newJoinToken(rootCertPem, ids),
+    };
+    const logs = (): LogSource | null => this.#dispatcher()?.logs ?? null;
+    const service = new ControlService({ nodeId }, { store, raft, tokens, logs, clock });
+    const peers = (): readonly PeerInfo[] => store.members();
+    this.control = new ForwardingClient(
+      { nodeId },
+      { service, raft, peers, transport: new RpcLeaderTransport(deps.clients), clock, logger },
+    );
+    this.events = new SwarmEventLog(store);
+    const view = store.view;
+    const leads = (): boolean => raft.status().role === "leader";
+    this.#server = new RpcServer(
+      { listenAddr: options.listenAddr },
+      {
+        identity: deps.identity,
+        clock,
+        logger,
+        // Only the leader's state is surely up to date; a follower could call a new node removed.
+        isRemoved: id => leads() && this.#caughtUp && view.table("nodes").get(id) === undefined,
+        isDemoted: id => leads() && this.#caughtUp && effectiveRole(view, id) === "worker",
+      },
+    );
+    const server = this.#server;
+    const backend = new StateCaBackend({ clusterId: options.clusterId }, { store, raft });
+    server.addService(CAService, caHandlers({}, { backend, clock, rng, logger }), CA_ACCESS);
+    server.addService(ControlRpc, controlHandlers(service, { logger }), CONTROL_ACCESS);
+    server.addService(MembershipService, membershipHandlers({ raft, store }), MEMBERSHIP_ACCESS);
+    const dispatcher = (): Dispatcher | null => this.#dispatcher();
+    const leaderAddr = (): string => leaderAddrOf(raft, view);
+    const sessions = dispatcherHandlers({ dispatcher, leaderAddr });
+    server.addService(DispatcherService, sessions, DISPATCHER_ACCESS);
+    server.addNativeService(
+      RaftService,
+      raftServiceHandlers(() => transport),
+      RAFT_ACCESS,
+    );
+  }
+
+  /** Opens the log and applies what is committed. Throws data_loss or failed_precondition. */
+  static async open(options: ManagerOptions, deps: ManagerDeps): Promise<Manager> {
+    const { clock, rng, logger } = deps;
+    const raftDir = raftDirOf(options.dataDir);
+    const sealer = new AesGcmSealer({ dek: await loadDek(raftDir) });
+    const storage = new LevelRaftStorage({ dir: raftDir, keepOldSnapshots: 0 }, { sealer, clock });
+    const store = new ReplicatedStore({}, { clock, logger });
+    const { clusterId, self } = options;
+    const transport = new GrpcRaftTransport(
+      { clusterId, self },
+      {
+        dial: peer => deps.raftClients.ownClient(RaftClient, peer.addr, { nodeId: peer.nodeId }),
+        clock,
+        rng,
+        log: logger,
+        nodeIdOf: call => peerOf(call)?.nodeId ?? "",
+      },
+    );
+    const raft = await RaftDriver.open(
+      {
+        ...DRIVER_DEFAULTS,
+        clusterId,
+        self,
+        start: options.start,
+        knownPeers: options.knownPeers,
+        tickMs: options.tickMs,
+      },
+      {
+        storage,
+        transport,
+        stateMachine: store,
+        clock,
+        rng,
+        log: logger,
+        createCore: (config, coreDeps) => new RaftCore(config, coreDeps),
+        nextTurn,
+      },
+    );
+    store.attach(raft);
+    return new Manager(options, deps, { store, raft, transport });
+  }
+
+  /** The state holds all that earlier leaders have committed. */
+  get #caughtUp(): boolean {
+    return this.#duties?.ready ?? false;
+  }
+
+  /** Binds the cluster port: others can dial this manager from now on. */
+  async listen(): Promise<void> {
+    await this.#server.start();
+  }
+
+  /** Serves until the signal aborts; hands leadership over on the way out. Rejects when the log fails. */
+  async run(signal: AbortSignal): Promise<void> {
+    const group = new TaskGroup(signal);
+    let term = new AbortController();
+    const stopListening = this.raft.onLeadership(event => {
+      if (event.role === "leader" && event.term !== this.#dutiesTerm) {
+        this.#dutiesTerm = event.term;
+        term.abort();
+        term = new AbortController();
+        this.#startDuties(AbortSignal.any([term.signal, group.signal]), event.term);
+      } else if (event.role !== "leader") term.abort();
+    });
+    const stopCommits = this.store.onCommit(commit => {
+      const removed = commit.events.some(({ table, after }) => table === "nodes" && after === null);
+      if (removed) queueMicrotask(() => this.#server.recheck());
+    });
+    // Raft ends last: leadership is handed over while it still answers.
+    group.start("raft", inner => this.raft.run(inner));
+    try {
+      await Promise.race([group.done, aborted(signal)]);
+    } finally {
+      stopListening();
+      stopCommits();
+      term.abort();
+      await this.#dutiesEnd;
+      await group.close().finally(() => this.#server.close(SERVER_GRACE_MS));
+      this.events.close();
+    }
+  }
+
+  /** Forgets the log; the node is no manager any more. After `run` has ended. */
+  async erase(): Promise<void> {
+    await rm(raftDirOf(this.#options.dataDir), { recursive: true, force: true });
+  }
+
+  #dispatcher(): Dispatcher | null {
+    return this.#duties?.dispatcher ?? null;
+  }
+
+  #startDuties(signal: AbortSignal, term: number): void {
+    const { clock, ids, logger } = this.#deps;
+    const { nodeId } = this.#options.self;
+    const duties = new LeaderDuties(
+      { nodeId },
+      { store: this.store, raft: this.raft, planners: newPlanners, clock, ids, logger },
+    );
+    logger.info("this manager leads", { term });
+    const before = this.#dutiesEnd;
+    this.#duties = duties;
+    this.#dutiesEnd = before.then(async () => {
+      try {
+        if (!signal.aborted) await duties.run(signal);
+      } catch (error) {
+        if (signal.aborted) return;
+        if (error instanceof InvariantError) throw error;
+        logger.error("the leader's work failed: handing over", { error: errorMessage(error) });
+        await this.raft.transferLeadership(signal).catch(() => undefined);
+      } finally {
+        if (this.#duties === duties) this.#duties = null;
+        logger.info("this manager no longer leads", { term });
+      }
+    });
+  }
+}
+
+interface ManagerParts {
+  readonly store: ReplicatedStore;
+  readonly raft: RaftDriver;
+  readonly transport: GrpcRaftTransport;
+}
+
+export function raftDirOf(dataDir: string): string {
+  return join(dataDir, "raft");
+}
+
+/** The key that log and snapshots are sealed with; made with the directory. */
+async function loadDek(raftDir: string): Promise<Uint8Array> {
+  const path = join(raftDir, "dek");
+  await mkdir(raftDir, { recursive: true, mode: 0o700 });
+  try {
+    const key = await readFile(path);
+    if (key.length === DEK_BYTES) return key;
+    throw new SwarmError(
+      "data_loss",
+      `${path} is damaged: remove this node from the cluster and join it again`,
+    );
+  } catch (error) {
+    if (!(error instanceof Error && "code" in error && error.code === "ENOENT")) throw error;
+  }
+  const key = randomBytes(DEK_BYTES);
+  const file = await open(path, "wx", 0o600);
+  await file.writeFile(key);
+  await file.sync();
+  await file.close();
+  return key;
+}

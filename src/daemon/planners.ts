@@ -1,0 +1,20 @@
+import { serviceAllocator, taskAllocator } from "../allocator/core/allocator.ts";
+import { constraintEnforcer } from "../orchestrator/core/constraint-enforcer.ts";
+import { nodeHealthPlanner } from "../orchestrator/core/node-health.ts";
+import type { Planner } from "../orchestrator/core/planner.ts";
+import { reaperPlanner } from "../orchestrator/core/reaper.ts";
+import { servicePlanner } from "../orchestrator/core/service-planner.ts";
+import { Scheduler } from "../scheduler/core/scheduler.ts";
+
+/** The planners of one term of leadership, in the order of a task's life. */
+export function newPlanners(): readonly Planner[] {
+  return [
+    serviceAllocator,
+    nodeHealthPlanner,
+    constraintEnforcer,
+    servicePlanner,
+    taskAllocator,
+    new Scheduler(),
+    reaperPlanner,
+  ];
+}
