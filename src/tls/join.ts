@@ -118,7 +118,8 @@ async function withChannel<T>(
 
 function notAManager(cert: PeerCertificate): Error | undefined {
   if (nodeNameOf(cert.subject)?.role === "manager") return undefined;
-  return new SwarmError("unavailable", "the node at that address is not a manager");
+  // Not "unavailable": trying again would not change it.
+  return new SwarmError("failed_precondition", "the node at that address is not a manager");
 }
 
 function checkAnswer(
