@@ -80,10 +80,10 @@ export class ClusterInfoCache {
       const row = specOfTask(view, task);
       return row === undefined ? null : this.#demands.of(row.spec);
     });
-    return { node, tasks: [...tasks], info };
+    return { node, tasks, info };
   }
 }
 
 function sameRows(a: readonly Task[], b: readonly Task[]): boolean {
-  return a.length === b.length && a.every((row, i) => row === b[i]);
+  return a === b || (a.length === b.length && a.every((row, i) => row === b[i]));
 }

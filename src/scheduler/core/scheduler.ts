@@ -28,8 +28,12 @@ export const CHANGES_PER_PLAN_MAX = 1_000;
 /** Looks at a node on behalf of a group in one plan, likewise. */
 export const NODE_CHECKS_PER_PLAN_MAX = 100_000;
 
-/** Numbers in an explanation are brought up to date no more often than this. */
+/**
+ * Numbers in an explanation are brought up to date no more often than this, for every so many
+ * tasks that share it: a full cluster with many tasks waiting must not write without end.
+ */
 export const EXPLAIN_REFRESH_MS = 10_000;
+export const EXPLAIN_REFRESH_TASKS = 1_000;
 
 const ASSIGNED_MESSAGE = "scheduler assigned task to node";
 const CONFIRMED_MESSAGE = "scheduler confirmed task can run on preassigned node";
@@ -60,13 +64,11 @@ export class Scheduler implements Planner {
     const due = this.#pending.due(ctx.nowMs);
     if (due.length === 0) return { ...EMPTY_PLAN, wakeAtMs: this.#pending.nextRefreshMs() };
     const pass = new Pass(view, this.#nodes.read(view), this.#demands, ctx.nowMs);
-    let left = due.length;
     for (const serviceId of due) {
       if (pass.exhausted) break;
       this.#pending.planned(serviceId, pass.planService(serviceId));
-      left -= 1;
     }
-    const wakeAtMs = earliest(left > 0 ? ctx.nowMs : null, this.#pending.nextRefreshMs());
+    const wakeAtMs = earliest(pass.exhausted ? ctx.nowMs : null, this.#pending.nextRefreshMs());
     return { changes: pass.changes, wakeAtMs, notes: pass.notes };
   }
 }
@@ -144,7 +146,7 @@ class Pass {
         this.#assign(claimNode(this.#cluster, group, task, info), CONFIRMED_MESSAGE);
       } else {
         const why = explain([info], group.demand, group.serviceId);
-        this.#refuse(task, nodeUnsuitable(why), why);
+        this.#refuse(task, nodeUnsuitable(why), why, EXPLAIN_REFRESH_MS);
       }
     }
   }
@@ -160,9 +162,11 @@ class Pass {
     this.#nodeChecks += this.#cluster.size;
     const why = explain(this.#cluster.nodes(), group.demand, group.serviceId);
     const err = noSuitableNode(why);
-    for (const task of ordered.slice(placements.length)) {
+    const unplaced = ordered.slice(placements.length);
+    const refreshMs = EXPLAIN_REFRESH_MS * Math.ceil(unplaced.length / EXPLAIN_REFRESH_TASKS);
+    for (const task of unplaced) {
       if (this.#room === 0) return;
-      this.#refuse(task, err, why);
+      this.#refuse(task, err, why, refreshMs);
     }
   }
 
@@ -184,11 +188,10 @@ class Pass {
   }
 
   /** Writes the reason down when it is another one; when only its numbers moved, not at once. */
-  #refuse(task: Task, err: string, why: Explanation): void {
+  #refuse(task: Task, err: string, why: Explanation, refreshMs: number): void {
     if (task.status.err === err) return;
-    const sameReason = why.phrase !== "" && task.status.err.includes(why.phrase);
-    const refreshAtMs = task.status.timestampMs + EXPLAIN_REFRESH_MS;
-    if (sameReason && refreshAtMs > this.#nowMs) {
+    const refreshAtMs = task.status.timestampMs + refreshMs;
+    if (refreshAtMs > this.#nowMs && sameReason(task.status.err, why)) {
       this.#refreshAtMs = earliest(this.#refreshAtMs, refreshAtMs);
       return;
     }
@@ -202,6 +205,12 @@ class Pass {
     });
     this.notes.push({ kind: "task", id: task.id, text: err });
   }
+}
+
+/** Whether a text gives the same reasons, whatever the numbers of nodes. */
+function sameReason(text: string, { phrase }: Explanation): boolean {
+  const uncounted = (words: string) => words.replace(/\d+ nodes?/g, "nodes");
+  return phrase !== "" && uncounted(text).includes(uncounted(phrase));
 }
 
 /** By spec version, in order of it. */
