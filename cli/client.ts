@@ -80,6 +80,11 @@ export class ApiClient {
     return this.call<T>("POST", path, body === undefined ? { query } : { query, body });
   }
 
+  /** Resolves when a daemon answers. */
+  async ping(): Promise<void> {
+    (await this.open("GET", "/_ping")).resume();
+  }
+
   /** The raw answer, for streams. Throws as `call`. */
   async open(method: string, path: string, options: RequestOptions = {}): Promise<IncomingMessage> {
     const response = await this.#send(method, path, options);

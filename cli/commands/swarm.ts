@@ -62,7 +62,7 @@ function wholeNumber(flag: string, text: string | undefined): number | undefined
 async function ensureDaemon(context: CliContext): Promise<void> {
   const client = context.client();
   try {
-    await client.get("/_ping");
+    await client.ping();
     return;
   } catch (error) {
     if (!(error instanceof NoDaemonError) || !client.host.startsWith("unix://")) throw error;
@@ -84,7 +84,7 @@ async function ensureDaemon(context: CliContext): Promise<void> {
   while (context.nowMs() < deadlineMs) {
     await context.sleep(START_POLL_MS);
     try {
-      await client.get("/_ping");
+      await client.ping();
       return;
     } catch (error) {
       if (!(error instanceof NoDaemonError)) throw error;

@@ -1,4 +1,4 @@
-import { TaskGroup } from "../base/async.ts";
+import { newDeferred, TaskGroup, withSignal } from "../base/async.ts";
 import type { Clock } from "../base/clock.ts";
 import type { IdSource } from "../base/ids.ts";
 import type { Logger } from "../base/logger.ts";
@@ -44,6 +44,7 @@ export class LeaderDuties {
     const { raft, store, planners, clock, ids, logger } = this.#deps;
     // Nothing is planned on a state that lacks what earlier leaders have committed.
     await raft.readBarrier(signal);
+    await founded(store, signal);
     const group = new TaskGroup(signal);
     const dispatcher = new Dispatcher({ nodeId: this.#nodeId }, { store, clock, ids, logger });
     const loop = new PlannerLoop({}, { planners: planners(), store, clock, ids, logger });
@@ -62,4 +63,15 @@ export class LeaderDuties {
       await group.close();
     }
   }
+}
+
+/** Resolves when the cluster has its row: `init` writes it right after the first election. */
+async function founded(store: StateStore, signal: AbortSignal): Promise<void> {
+  const done = newDeferred<void>();
+  const check = (): void => {
+    if (store.view.table("cluster").size > 0) done.resolve();
+  };
+  const stop = store.onCommit(check);
+  check();
+  await withSignal(done.promise, signal).finally(stop);
 }
