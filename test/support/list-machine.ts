@@ -1,6 +1,6 @@
 import type { PeerInfo, StateMachine } from "../../src/raft/ports.ts";
 
-const CHUNK_BYTES = 1024;
+const CHUNK_BYTES = 64 << 10;
 
 interface Image {
   readonly items: readonly (readonly [number, string])[];

@@ -1,4 +1,4 @@
-import { type ChannelOptions, status } from "@grpc/grpc-js";
+import { type ChannelOptions, Metadata, status } from "@grpc/grpc-js";
 import type { Clock } from "../../base/clock.ts";
 import { errorMessage, SwarmError } from "../../base/errors.ts";
 import type { Logger } from "../../base/logger.ts";
@@ -203,23 +203,14 @@ interface AskOptions {
 function askWho(client: RaftClient, clusterId: string, options: AskOptions): Promise<ProbeReply> {
   return new Promise((resolve, reject) => {
     const { deadline, signal } = options;
-    client.waitForReady(deadline, failure => {
-      if (failure !== undefined) {
-        reject(failure);
-        return;
-      }
-      if (signal.aborted) {
-        reject(signal.reason);
-        return;
-      }
-      const call = client.probe({ clusterId }, (error, reply) => {
-        signal.removeEventListener("abort", onAbort);
-        if (error === null) resolve(reply);
-        else reject(error);
-      });
-      const onAbort = (): void => call.cancel();
-      signal.addEventListener("abort", onAbort, { once: true });
+    const onAbort = (): void => call.cancel();
+    const call = client.probe({ clusterId }, new Metadata(), { deadline }, (error, reply) => {
+      signal.removeEventListener("abort", onAbort);
+      if (error === null) resolve(reply);
+      else reject(error);
     });
+    if (signal.aborted) call.cancel();
+    else signal.addEventListener("abort", onAbort, { once: true });
   });
 }
 

@@ -126,7 +126,8 @@ export class PeerSender {
   #connect(): void {
     const { self, clusterId, peer } = this.#options;
     this.#counters.connects += 1;
-    const client = this.#deps.dial(peer);
+    const client = this.#dial();
+    if (client === null) return;
     const stream = client.stream();
     const lastAckMs = this.#deps.clock.monoMs();
     const connection: Connection = { client, stream, blocked: false, lastAckMs };
@@ -159,6 +160,21 @@ export class PeerSender {
     this.#deps.log.debug("raft stream broke", { error: errorMessage(error) });
     this.#drop();
     this.#deps.onUnreachable();
+    this.#connectLater();
+  }
+
+  /** Null when there is nothing to dial with at the moment, such as during a shutdown. */
+  #dial(): RaftClient | null {
+    try {
+      return this.#deps.dial(this.#options.peer);
+    } catch (error) {
+      this.#deps.log.debug("raft peer cannot be dialled", { error: errorMessage(error) });
+      this.#connectLater();
+      return null;
+    }
+  }
+
+  #connectLater(): void {
     if (this.#closed) return;
     this.#timer?.cancel();
     const delayMs = this.#backoff.nextMs();
