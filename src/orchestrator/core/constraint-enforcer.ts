@@ -3,7 +3,6 @@ import type { Node, Task } from "../../model/rows.ts";
 import { modeKind, type ResourceReservations } from "../../model/service-spec.ts";
 import { compareTaskStates, isWanted } from "../../model/task-state.ts";
 import { type StateView, specOfTask } from "../../model/view.ts";
-import { compareByAge } from "./draft.ts";
 import { constraintsOf, keepsTasks, nodeFits, nodeOf } from "./nodes.ts";
 import { EMPTY_PLAN, type Plan, type PlanContext, type Planner } from "./planner.ts";
 import { samePlace } from "./service-planner.ts";
@@ -31,7 +30,7 @@ function planEnforcement(view: StateView, nodeId: string, ctx: PlanContext): Pla
   if (node === undefined || !keepsTasks(node) || node.description === null) return EMPTY_PLAN;
   const changes: Change[] = [];
   const budget = new Budget(node);
-  const tasks = view.tasksOfNode(nodeId).filter(isBound).sort(compareByAge);
+  const tasks = view.tasksOfNode(nodeId).filter(isBound).sort(oldestFirst);
   for (const task of tasks) {
     const reservations = specOfTask(view, task)?.spec.TaskTemplate?.Resources?.Reservations;
     if (!meetsConstraints(view, task, node) || !budget.take(task, reservations ?? {})) {
@@ -49,6 +48,10 @@ function isBound(task: Task): boolean {
     compareTaskStates(state, "assigned") >= 0 &&
     compareTaskStates(state, "running") <= 0
   );
+}
+
+function oldestFirst(a: Task, b: Task): number {
+  return a.createdAtMs - b.createdAtMs || (a.id < b.id ? -1 : 1);
 }
 
 /** Global services look after their nodes themselves. */

@@ -15,6 +15,8 @@ export interface Slot {
   readonly nodeId: string;
   /** Oldest first; without those to be removed. */
   readonly tasks: readonly Task[];
+  /** Those of them that the orchestrator wants alive. */
+  readonly wanted: readonly Task[];
 }
 
 export interface NewTask {
@@ -24,9 +26,24 @@ export interface NewTask {
   readonly startAfterMs: number;
 }
 
-/** Creation order; the id decides between tasks of one transaction. */
+/**
+ * The order in which tasks of a slot came to be. Spec versions only go up, so they come first: two
+ * leaders' clocks may differ. Of two made in one millisecond the one that ended first is the older.
+ */
 export function compareByAge(a: Task, b: Task): number {
-  return a.createdAtMs - b.createdAtMs || (a.id < b.id ? -1 : a.id > b.id ? 1 : 0);
+  return (
+    a.specVersion - b.specVersion ||
+    a.createdAtMs - b.createdAtMs ||
+    compareEnds(a.endedAtMs, b.endedAtMs) ||
+    (a.id < b.id ? -1 : a.id > b.id ? 1 : 0)
+  );
+}
+
+/** 0 = not ended: last. */
+function compareEnds(a: number, b: number): number {
+  if (a === b) return 0;
+  if (a === 0 || b === 0) return a === 0 ? 1 : -1;
+  return a - b;
 }
 
 /** How tasks group into slots. */
@@ -41,14 +58,13 @@ export class ServiceDraft {
   readonly nowMs: number;
   readonly kind: SlotKind;
   readonly #ctx: PlanContext;
-  readonly #original: Service;
-  readonly #tasks = new Map<string, Task>();
-  readonly #originals = new Map<string, Task>();
-  readonly #touched = new Set<string>();
+  readonly #before: Service;
+  /** New tasks and changed ones, in order of first change. */
+  readonly #changed = new Map<string, Task>();
   readonly #specRows: Change[] = [];
   readonly #notes: PlanNote[] = [];
   readonly #slots = new Map<string, Slot>();
-  #order: readonly string[] | null = null;
+  #list: readonly Slot[] | null = null;
   #service: Service;
   #wakeAtMs: number | null = null;
 
@@ -57,27 +73,19 @@ export class ServiceDraft {
     this.nowMs = ctx.nowMs;
     this.kind = kind;
     this.#ctx = ctx;
-    this.#original = service;
+    this.#before = service;
     this.#service = service;
-    for (const task of view.tasksOfService(service.id)) {
-      this.#tasks.set(task.id, task);
-      this.#originals.set(task.id, task);
-    }
-    groupBySlot(this.#tasks.values(), kind, this.#slots);
+    groupBySlot(view.tasksOfService(service.id), kind, this.#slots);
   }
 
   get service(): Service {
     return this.#service;
   }
 
-  get tasks(): Iterable<Task> {
-    return this.#tasks.values();
-  }
-
   /** Slots with any task as of now, those to be removed left out, by slot number or node id. */
   slots(): readonly Slot[] {
-    this.#order ??= [...this.#slots.values()].sort(compareSlots).map(slot => slot.key);
-    return this.#order.flatMap(key => this.#slots.get(key) ?? []);
+    this.#list ??= [...this.#slots.values()].sort(compareSlots);
+    return this.#list;
   }
 
   slot(key: string): Slot | undefined {
@@ -86,10 +94,10 @@ export class ServiceDraft {
 
   /** Moves desired state forward; asking for less is nothing. */
   setDesired(task: Task, desiredState: DesiredState): void {
-    const current = this.#tasks.get(task.id);
+    const current = this.#changed.get(task.id) ?? this.#original(task.id);
     assert(current !== undefined, `task ${task.id} is not of service ${this.#service.id}`);
     if (compareTaskStates(desiredState, current.desiredState) <= 0) return;
-    if (isWanted(desiredState) || this.#originals.has(task.id)) {
+    if (isWanted(desiredState) || this.#original(task.id) !== undefined) {
       this.#put({ ...current, desiredState });
     } else this.#drop(current);
   }
@@ -151,10 +159,9 @@ export class ServiceDraft {
 
   finish(): Plan {
     const changes: Change[] = [...this.#specRows, ...this.#serviceChange()];
-    for (const id of this.#touched) {
-      const task = this.#tasks.get(id);
-      if (task === undefined) continue;
-      if (!this.#originals.has(id)) changes.push({ op: "create", table: "tasks", row: task });
+    for (const [id, task] of this.#changed) {
+      if (this.#original(id) === undefined)
+        changes.push({ op: "create", table: "tasks", row: task });
       else {
         const { desiredState } = task;
         changes.push({ op: "patch", table: "tasks", id, fields: { desiredState } });
@@ -164,28 +171,28 @@ export class ServiceDraft {
   }
 
   #serviceChange(): Change[] {
-    if (this.#service === this.#original) return [];
+    if (this.#service === this.#before) return [];
     const { id, version, createdAtMs, updatedAtMs, ...fields } = this.#service;
     const changed = Object.fromEntries(
-      Object.entries(fields).filter(
-        ([key, value]) => !Object.is(value, field(this.#original, key)),
-      ),
+      Object.entries(fields).filter(([key, value]) => !Object.is(value, field(this.#before, key))),
     );
     if (Object.keys(changed).length === 0) return [];
-    const ifVersion = this.#original.version;
+    const ifVersion = this.#before.version;
     return [{ op: "patch", table: "services", id, fields: changed, ifVersion }];
   }
 
+  #original(id: string): Task | undefined {
+    return this.view.table("tasks").get(id);
+  }
+
   #put(task: Task): void {
-    this.#tasks.set(task.id, task);
-    this.#touched.add(task.id);
+    this.#changed.set(task.id, task);
     this.#reslot(task, task.desiredState !== "remove");
   }
 
   /** A later stage does not want what an earlier one created: it never comes to be. */
   #drop(task: Task): void {
-    this.#tasks.delete(task.id);
-    this.#touched.delete(task.id);
+    this.#changed.delete(task.id);
     this.#reslot(task, false);
   }
 
@@ -196,7 +203,7 @@ export class ServiceDraft {
     const tasks = stays ? [...others, task].sort(compareByAge) : others;
     if (tasks.length === 0) this.#slots.delete(key);
     else this.#slots.set(key, newSlot(key, tasks, this.kind));
-    if (old === undefined) this.#order = null;
+    this.#list = null;
   }
 }
 
@@ -209,8 +216,9 @@ function slotKey(task: Task, kind: SlotKind): string {
 }
 
 function newSlot(key: string, tasks: readonly Task[], kind: SlotKind): Slot {
-  if (kind === "number") return { key, slot: Number(key), nodeId: "", tasks };
-  return { key, slot: 0, nodeId: key, tasks };
+  const wanted = tasks.filter(task => isWanted(task.desiredState));
+  if (kind === "number") return { key, slot: Number(key), nodeId: "", tasks, wanted };
+  return { key, slot: 0, nodeId: key, tasks, wanted };
 }
 
 function compareSlots(a: Slot, b: Slot): number {
@@ -234,6 +242,6 @@ export function groupBySlot(tasks: Iterable<Task>, kind: SlotKind, into: Map<str
 }
 
 /** The tasks of a slot that the orchestrator wants alive. */
-export function wantedOf(slot: Slot | undefined): Task[] {
-  return slot === undefined ? [] : slot.tasks.filter(task => isWanted(task.desiredState));
+export function wantedOf(slot: Slot | undefined): readonly Task[] {
+  return slot?.wanted ?? [];
 }

@@ -6,7 +6,7 @@ import { compareTaskStates, isTerminal, isWanted } from "../../model/task-state.
 import { type StateView, specOfTask } from "../../model/view.ts";
 import { groupBySlot, type Slot } from "./draft.ts";
 import { nodeOf } from "./nodes.ts";
-import type { Plan, Planner } from "./planner.ts";
+import type { Plan, PlanContext, Planner } from "./planner.ts";
 import { restartPolicyOf } from "./policy.ts";
 import { evidenceOf, isUpdating } from "./update.ts";
 
@@ -20,7 +20,7 @@ export const reaperPlanner: Planner = {
   keysAreIndependent: true,
   keysOf,
   allKeys,
-  plan: (view, key) => planReaping(view, key),
+  plan: planReaping,
 };
 
 function allKeys(view: StateView): Iterable<string> {
@@ -50,27 +50,41 @@ function keysOfTask(before: Task | null, after: Task | null): Iterable<string> {
   return ended || before.desiredState !== after.desiredState ? [task.serviceId] : [];
 }
 
+function neverAssigned(task: Task): boolean {
+  return compareTaskStates(task.status.state, "assigned") < 0;
+}
+
+/** No agent will ever report of it, so its end is recorded here; the scheduler leaves it alone. */
+function retire(task: Task, nowMs: number): Change {
+  const message = "shut down before it was assigned";
+  const status = { ...task.status, state: "shutdown", timestampMs: nowMs, message } as const;
+  return { op: "taskStatus", id: task.id, status };
+}
+
 /** Nothing of it runs any more, or ever will, or could be heard of. */
 function isDead(view: StateView, task: Task): boolean {
   if (isTerminal(task.status.state)) return true;
-  if (compareTaskStates(task.status.state, "assigned") < 0) return true;
+  if (neverAssigned(task)) return true;
   return nodeOf(view, task.nodeId) === undefined;
 }
 
-function planReaping(view: StateView, serviceId: string): Plan {
+function planReaping(view: StateView, serviceId: string, ctx: PlanContext): Plan {
   const service = view.table("services").get(serviceId);
   const tasks = view.tasksOfService(serviceId);
-  const changes: Change[] = [];
+  const kept: Change[] = [];
   const doomed = new Set<string>();
   for (const task of tasks) {
     const { id, desiredState } = task;
     if (desiredState === "remove") {
       if (isDead(view, task)) doomed.add(id);
     } else if (service === undefined) {
-      changes.push({ op: "patch", table: "tasks", id, fields: { desiredState: "remove" } });
+      kept.push({ op: "patch", table: "tasks", id, fields: { desiredState: "remove" } });
+    } else if (desiredState === "shutdown" && neverAssigned(task)) {
+      kept.push(retire(task, ctx.nowMs));
     }
   }
   if (service !== undefined) for (const id of expired(view, service, tasks)) doomed.add(id);
+  const changes = kept.filter(change => !("id" in change) || !doomed.has(change.id));
   for (const id of doomed) changes.push({ op: "delete", table: "tasks", id });
   const rest = tasks.filter(task => !doomed.has(task.id));
   for (const id of unusedSpecs(view, serviceId, service, rest)) {

@@ -1,4 +1,3 @@
-import type { Task } from "../../model/rows.ts";
 import { replicasOf } from "../../model/service-spec.ts";
 import { type ServiceDraft, type Slot, wantedOf } from "./draft.ts";
 import { createInSlot, isExhausted, planRestarts } from "./restart.ts";
@@ -50,7 +49,7 @@ function isRunning(slot: Slot): boolean {
 
 /** The node that the slot burdens, when it is one. */
 function nodeOfSlot(slot: Slot): string {
-  const wanted: Task[] = wantedOf(slot);
+  const wanted = wantedOf(slot);
   return wanted.length === 1 ? (wanted[0]?.nodeId ?? "") : "";
 }
 

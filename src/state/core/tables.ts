@@ -1,3 +1,4 @@
+import { assert } from "../../base/errors.ts";
 import type {
   Cluster,
   Config,
@@ -22,7 +23,21 @@ export interface IndexRule<Row> {
 
 interface Bucket<Row> {
   readonly ids: SortedIds;
-  rows: readonly Row[] | null;
+  /** As read last; a row that changes is replaced in it, one that comes or goes voids it. */
+  rows: Row[] | null;
+}
+
+/** Where the row of that id is in rows in order of id; it must be there. */
+function positionOf(rows: readonly RowMeta[], id: string): number {
+  let low = 0;
+  let high = rows.length - 1;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((rows[middle]?.id ?? "") < id) low = middle + 1;
+    else high = middle;
+  }
+  assert(rows[low]?.id === id, `row ${id} is missing from its index`);
+  return low;
 }
 
 /** Rows of one key, in order of id. Buckets hold ids; rows live in the table only. */
@@ -51,15 +66,24 @@ export class Index<Row extends RowMeta> {
       if (to !== null && after !== undefined) this.#enter(to, after.id);
       return;
     }
-    const bucket = to === null ? undefined : this.#buckets.get(to);
-    if (bucket !== undefined) bucket.rows = null;
+    const rows = to === null ? null : (this.#buckets.get(to)?.rows ?? null);
+    if (rows !== null && after !== undefined) rows[positionOf(rows, after.id)] = after;
   }
 
   rows(key: string): readonly Row[] {
     const bucket = this.#buckets.get(key);
     if (bucket === undefined) return [];
-    bucket.rows ??= this.#ids(key, bucket).flatMap(id => this.#get(id) ?? []);
+    bucket.rows ??= this.#collect(this.#ids(key, bucket));
     return bucket.rows;
+  }
+
+  #collect(ids: readonly string[]): Row[] {
+    const rows: Row[] = [];
+    for (const id of ids) {
+      const row = this.#get(id);
+      if (row !== undefined) rows.push(row);
+    }
+    return rows;
   }
 
   #ids(key: string, bucket: Bucket<Row>): readonly string[] {
