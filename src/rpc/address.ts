@@ -12,7 +12,7 @@ const MAX_PORT = 65_535;
 const BRACKETED = /^\[([0-9a-fA-F:.]+(?:%\w+)?)\](?::(\d{1,5}))?$/;
 const PLAIN = /^([A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?)(?::(\d{1,5}))?$/;
 
-/** Reads `host`, `host:port`, `[v6]` or `[v6]:port`. Throws invalid_argument that quotes the text. */
+/** Reads `host`, `host:port`, `[v6]` or `[v6]:port`. Throws invalid_argument quoting the text. */
 export function parseHostPort(text: string, defaultPort = DEFAULT_CLUSTER_PORT): HostPort {
   if (isIPv6(text)) return { host: text, port: defaultPort };
   const match = BRACKETED.exec(text) ?? PLAIN.exec(text);

@@ -35,8 +35,8 @@ export interface RpcClientsDeps {
 }
 
 /**
- * Channels to other nodes by address, with mutual TLS: the server's chain must lead to our root, and
- * its subject name our cluster, the expected role and, where given, the expected node. After a
+ * Channels to other nodes by address, with mutual TLS: the server's chain must lead to our root,
+ * and its subject name our cluster, the expected role and, where given, the expected node. After a
  * renewal of our own certificate new calls use new channels; running streams go on on the old.
  */
 export class RpcClients {
@@ -113,7 +113,7 @@ export class RpcClients {
     return this.channel(addr, options).clientStream(method, requests, options);
   }
 
-  /** The channel to an address. Throws unavailable after `close`, invalid_argument on a bad address. */
+  /** The channel to an address. Throws unavailable after `close`, invalid_argument if malformed. */
   channel(addr: string, expected: Expected = {}): PeerChannel {
     if (this.#closed) throw new SwarmError("unavailable", "this node is shutting down");
     const target = formatHostPort(parseHostPort(addr));

@@ -1,6 +1,6 @@
 /**
- * Every bound of the cluster port in one place. Sizes in bytes unless named otherwise. "Stranger" is
- * a connection without client certificate: someone who wants to join, or anyone at all.
+ * Every bound of the cluster port in one place. Sizes in bytes unless named otherwise. "Stranger"
+ * is a connection without client certificate: someone who wants to join, or anyone at all.
  */
 export const RPC_LIMITS = {
   /** A TCP connection that has not finished its TLS handshake by then is closed. */

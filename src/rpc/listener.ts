@@ -60,8 +60,11 @@ export const TLS_BASE = {
 } as const;
 
 export const ALPN_H2 = "h2";
-/** A resumed session would skip the check of the certificate's dates: there is no resumption. */
-const NO_RESUMPTION = constants.SSL_OP_NO_TICKET;
+/**
+ * A resumed session would skip the check of the certificate's dates, and renegotiation (TLS 1.2) is
+ * only good for making the server work: there is neither.
+ */
+const SECURE_OPTIONS = constants.SSL_OP_NO_TICKET | constants.SSL_OP_NO_RENEGOTIATION;
 
 function serverContext(identity: Identity): {
   readonly cert: string;
@@ -72,7 +75,7 @@ function serverContext(identity: Identity): {
     cert: identity.certPem,
     key: identity.keyPem,
     ca: identity.caPem,
-    secureOptions: NO_RESUMPTION,
+    secureOptions: SECURE_OPTIONS,
     ...TLS_BASE,
   };
 }

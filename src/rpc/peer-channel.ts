@@ -32,7 +32,7 @@ export const CLIENT_LIMITS = {
   keepaliveTimeoutMs: 3_000,
   /** Between attempts to connect again, with grpc-js' jitter. */
   minReconnectMs: 50,
-  maxReconnectMs: 1_000,
+  maxReconnectMs: 400,
   /** A channel without calls gives its connection up after this. */
   idleMs: 5 * 60_000,
   maxMessageBytes: 4 * 1024 * 1024,

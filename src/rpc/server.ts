@@ -12,7 +12,7 @@ import type { Clock, Timer } from "../base/clock.ts";
 import { assert, errorMessage, SwarmError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
 import { parseHostPort } from "./address.ts";
-import { type CallerFacts, refusalOf } from "./core/access.ts";
+import { type CallerFacts, refusalOf } from "./access.ts";
 import {
   type AnyHandler,
   type CallContext,
@@ -195,7 +195,7 @@ export class RpcServer {
 
   #connectionsEnd(graceMs: number): Promise<void> {
     return new Promise(resolve => {
-      if (this.#connections.size === 0) return resolve();
+      if (this.#connections.size === 0 || graceMs <= 0) return resolve();
       const timer = this.#deps.clock.setTimer("rpc-close", graceMs, resolve);
       this.#onEmpty = () => {
         timer.cancel();

@@ -16,8 +16,8 @@ export interface GrpcWritable {
 }
 
 /**
- * The messages of a stream, read one at a time: the next is not asked of the peer before this one is
- * taken. Ends with the stream; throws `failure()` when that is not null, or the signal's reason.
+ * The messages of a stream, read one at a time: the next is not asked of the peer before this one
+ * is taken. Ends with the stream; throws `failure()` when that is not null, or the signal's reason.
  * Leaving the loop early does not close the stream.
  */
 export async function* readAll<T>(

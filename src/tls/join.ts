@@ -38,8 +38,9 @@ export interface JoinDeps {
 }
 
 /**
- * Makes this host a node: checks the cluster's root against the token, proves the token to the leader
- * over a connection verified by that root, and returns the identity issued. Nothing is stored.
+ * Makes this host a node: checks the cluster's root against the token, proves the token to the
+ * leader over a connection verified by that root, and returns the identity issued. Nothing is
+ * stored.
  *
  * Throws invalid_argument for a bad or rotated token, failed_precondition when the root is not the
  * token's, unavailable when the address is not that of a manager or no leader answers in time.

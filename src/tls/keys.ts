@@ -30,7 +30,7 @@ export function loadPrivateKey(pem: string, what: string): KeyObject {
   throw new SwarmError("data_loss", `${what} holds a key that is not P-256`);
 }
 
-/** Throws invalid_argument unless `spki` (DER) is a P-256 public key with its point on the curve. */
+/** Throws invalid_argument unless `spki` (DER) is a P-256 public key, its point on the curve. */
 export function loadPublicKey(spki: Buffer): KeyObject {
   let key: KeyObject;
   try {

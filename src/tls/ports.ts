@@ -32,7 +32,7 @@ export interface CaBackend {
   assertLeader(): void;
   /**
    * Commits the node's row. Resolves when it is committed; rejects like `RaftNode.propose`. Called
-   * only for ids that `nodeRole` does not know; must refuse (already_exists) one that came meanwhile.
+   * only for ids that `nodeRole` does not know; must refuse (already_exists) one that came since.
    */
   registerNode(node: NewNode, signal: AbortSignal): Promise<void>;
   /** Commits which certificate and role the node now holds. */

@@ -15,8 +15,10 @@ import { RpcServer } from "../../src/rpc/server.ts";
 import { realClock } from "../../src/system/real.ts";
 import { eventually } from "../support/eventually.ts";
 import { TestCa, TestIdentitySource } from "../support/test-ca.ts";
+import { VirtualClock } from "../support/virtual-clock.ts";
 
-const DAY_MS = 86_400_000;
+const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
 const signal = new AbortController().signal;
 
 interface Site {
@@ -209,4 +211,62 @@ t.test("a handshake that never ends is cut off, and addresses have a quota", asy
   await eventually(() => sockets.every(s => s.destroyed || s.readableEnded), {
     what: "silent ones cut off",
   });
+});
+
+t.test("a certificate that ends while its connection is open", async t => {
+  const ca = await TestCa.create();
+  const clock = new VirtualClock(realClock.nowMs());
+  const server = new RpcServer(
+    { listenAddr: { host: "127.0.0.1", port: 0 } },
+    {
+      identity: new TestIdentitySource(await ca.identity("manager")),
+      clock,
+      logger: silentLogger,
+      isRemoved: () => false,
+    },
+  );
+  const answer = { certPem: "", caPem: "" };
+  server.addService(
+    CAService,
+    {
+      getRootCa: async () => ({ caPem: "" }),
+      issueCertificate: async () => ({ ...answer, nodeId: "", clusterId: "", role: "" }),
+      renewCertificate: async () => answer,
+    },
+    { renewCertificate: "node" },
+  );
+  const { port } = await server.start();
+  t.teardown(() => server.close(0));
+  const brief = await ca.identity("worker", { expiryMs: 2 * HOUR_MS });
+  const opened = channel(t, `127.0.0.1:${port}`, ca.root.certPem, brief);
+  t.equal(await outcome(opened, "node"), "ok");
+  clock.advance(HOUR_MS);
+  t.equal(await outcome(opened, "node"), "ok");
+  t.equal(server.connectionCount(brief.nodeId), 1);
+  clock.advance(2 * HOUR_MS);
+  await eventually(() => server.connectionCount() === 0, { what: "cut by the sweep" });
+  t.equal(await outcome(opened, "node"), "unauthenticated", "and refused at each call");
+});
+
+t.test("strangers may not linger", async t => {
+  const ca = await TestCa.create();
+  const source = new TestIdentitySource(await ca.identity("manager"));
+  const server = new RpcServer(
+    {
+      listenAddr: { host: "127.0.0.1", port: 0 },
+      limits: { maxStrangerIdleMs: 200, maxStrangerAgeMs: 60_000 },
+    },
+    { identity: source, clock: realClock, logger: silentLogger, isRemoved: () => false },
+  );
+  const { port } = await server.start();
+  t.teardown(() => server.close(0));
+  const own = await ca.identity("worker");
+  const options = { port, ca: ca.root.certPem, ALPNProtocols: ["h2"], servername: "swarm-manager" };
+  const member = connectTls({ ...options, cert: own.certPem, key: own.keyPem });
+  const stranger = connectTls(options);
+  for (const socket of [member, stranger]) socket.on("error", () => undefined).resume();
+  await eventually(() => server.connectionCount() === 2, { what: "both are in" });
+  await eventually(() => stranger.destroyed, { what: "the stranger was sent away" });
+  t.equal(server.connectionCount(own.nodeId), 1);
+  member.destroy();
 });

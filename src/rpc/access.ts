@@ -1,5 +1,5 @@
-import type { ErrorCode } from "../../base/errors.ts";
-import type { Access, PeerIdentity } from "../ports.ts";
+import type { ErrorCode } from "../base/errors.ts";
+import type { Access, PeerIdentity } from "./ports.ts";
 
 export interface Refusal {
   readonly code: ErrorCode;
@@ -17,9 +17,9 @@ export interface CallerFacts {
 }
 
 /**
- * Whether a call may go on: null, or why not. Default deny: a method without an entry is refused to
- * all. A caller whose certificate has lost its worth is refused even what anyone may call, so that it
- * learns why.
+ * Whether a call may go on: null, or why not. Default deny: a method without an entry is refused
+ * to all. A caller whose certificate has lost its worth is refused even what anyone may call, so
+ * that it learns why.
  */
 export function refusalOf(access: Access | undefined, caller: CallerFacts): Refusal | null {
   if (access === undefined) {
