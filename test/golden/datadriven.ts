@@ -12,6 +12,8 @@ export interface Directive {
   readonly args: readonly DirectiveArg[];
   readonly input: string;
   readonly expected: string;
+  /** The lines of `expected` in its file: from 0, the end not included. */
+  readonly expectedLines: readonly [number, number];
 }
 
 const SEPARATOR = "----";
@@ -50,7 +52,9 @@ function parseOne(lines: readonly string[], start: number): readonly [Directive,
   if (at >= lines.length) throw new Error(`line ${start + 1}: no ${SEPARATOR} after the command`);
   const [expected, next] = parseExpected(lines, at + 1);
   const { command, args } = parseHead(head, start + 1);
-  return [{ line: start + 1, command, args, input: input.join("\n"), expected }, next];
+  const expectedLines = [at + 1, next] as const;
+  const directive = { line: start + 1, command, args, input: input.join("\n"), expected };
+  return [{ ...directive, expectedLines }, next];
 }
 
 function parseExpected(lines: readonly string[], start: number): readonly [string, number] {
@@ -83,6 +87,22 @@ function parseArg(word: string): DirectiveArg {
   const inner = list ? value.slice(1, -1) : value;
   const values = list ? inner.split(/[\s,]+/).filter(part => part !== "") : [inner];
   return { key: word.slice(0, equals), values };
+}
+
+/** `source` with each directive's expected output replaced, for scripts of our own. */
+export function withOutputs(
+  source: string,
+  directives: readonly Directive[],
+  outputs: readonly string[],
+): string {
+  const lines = source.split("\n");
+  directives
+    .map(({ expectedLines }, i) => ({ expectedLines, output: outputs[i] ?? "" }))
+    .reverse()
+    .forEach(({ expectedLines: [start, end], output }) => {
+      lines.splice(start, end - start, ...(output === "" ? "ok" : output).split("\n"));
+    });
+  return lines.join("\n");
 }
 
 /** The values of argument `key`; none when it is missing. */

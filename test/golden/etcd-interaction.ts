@@ -1,23 +1,16 @@
-import type { Rng } from "../../src/base/rng.ts";
-import { decodeConfChange } from "../../src/raft/core/conf-change-codec.ts";
 import { newMessage, RESPONSE_KINDS } from "../../src/raft/core/message.ts";
-import { RaftCore } from "../../src/raft/core/raft-core.ts";
 import {
   type ConfChange,
   type ConfState,
   EMPTY_CONF_STATE,
-  type Entry,
-  type HardState,
   type Message,
   type MessageKind,
   type RaftConfig,
   type RaftId,
-  type Ready,
   type SnapshotMeta,
 } from "../../src/raft/core/types.ts";
 import { type Directive, plainNumbers, valuesOf } from "./datadriven.ts";
 import {
-  describeEntries,
   describeMessage,
   describeProgress,
   describeReady,
@@ -27,8 +20,8 @@ import {
   upstreamOrder,
   V1_CONTEXT,
 } from "./etcd-describe.ts";
+import { ELECTION_TICKS, ScriptNode } from "./etcd-script-node.ts";
 
-const ELECTION_TICKS = 3;
 const HEARTBEAT_TICKS = 1;
 const UNLIMITED = Number.POSITIVE_INFINITY;
 const TRANSITIONS: Readonly<Record<string, ConfChange["transition"]>> = {
@@ -37,88 +30,19 @@ const TRANSITIONS: Readonly<Record<string, ConfChange["transition"]>> = {
   explicit: "joint-explicit",
 };
 
-/** A script asks for something the core does not have, by design. */
-export class NotOffered extends Error {}
+/** What scripts may ask for and the core does not have, by design; such directives are skipped. */
+const NOT_OFFERED = {
+  "async-storage-writes":
+    "the core hands out one Ready at a time and is told of its write by advance(); a queue of " +
+    "storage messages with several writes in flight cannot be scheduled by hand",
+  "read-only=lease-based":
+    "reads by lease trust clocks, which a paused process cannot; all reads go through ReadIndex",
+} as const;
 
-/** Draws the longest election timeout, unless the script has set one. */
-class ScriptedRng implements Rng {
-  #timeoutTicks: number | null = null;
-
-  set(timeoutTicks: number): void {
-    this.#timeoutTicks = timeoutTicks;
-  }
-
-  uint32(): number {
-    const extra = (this.#timeoutTicks ?? 2 * ELECTION_TICKS - 1) - ELECTION_TICKS;
-    this.#timeoutTicks = null;
-    return Math.floor(((extra + 0.5) / ELECTION_TICKS) * 0x1_0000_0000);
-  }
-}
-
-interface NodeOptions {
-  readonly config: RaftConfig;
-  readonly snapshot: SnapshotMeta | null;
-  readonly leaseReads: boolean;
-}
-
-/** A node, its disk, and the snapshot of its newest state, which is always at hand. */
-class ScriptNode {
-  readonly id: RaftId;
-  readonly core: RaftCore;
-  readonly rng = new ScriptedRng();
-  readonly leaseReads: boolean;
-  latest: SnapshotMeta;
-  #firstIndex: number;
-  #entries: readonly Entry[] = [];
-
-  constructor({ config, snapshot, leaseReads }: NodeOptions) {
-    this.id = config.id;
-    this.leaseReads = leaseReads;
-    this.latest = snapshot ?? { index: 0, term: 0, conf: EMPTY_CONF_STATE };
-    this.#firstIndex = this.latest.index + 1;
-    const hardState: HardState = { term: 0, vote: 0, commit: this.latest.index };
-    const { conf, index } = this.latest;
-    this.core = new RaftCore(config, {
-      rng: this.rng,
-      initial: { hardState, conf, snapshot, entries: [], applied: index },
-    });
-  }
-
-  write({ snapshot, entries }: Ready): void {
-    if (snapshot !== null) {
-      this.latest = snapshot;
-      this.#firstIndex = snapshot.index + 1;
-      this.#entries = [];
-    }
-    const first = entries[0];
-    if (first === undefined) return;
-    this.#entries = [...this.#entries.filter(({ index }) => index < first.index), ...entries];
-  }
-
-  apply(entries: readonly Entry[]): void {
-    for (const { index, term, kind, data } of entries) {
-      let { conf } = this.latest;
-      if (kind === "conf-change") conf = this.core.applyConfChange(decodeConfChange(data));
-      this.latest = { index, term, conf };
-      this.core.compact(this.latest, this.#firstIndex);
-    }
-  }
-
-  compact(index: number): void {
-    this.#entries = this.#entries.filter(entry => entry.index > index);
-    this.#firstIndex = index + 1;
-    this.core.compact(this.latest, this.#firstIndex);
-  }
-
-  describeLog(): readonly string[] {
-    const last = this.#entries.at(-1)?.index ?? this.#firstIndex - 1;
-    if (this.#entries.length > 0) return describeEntries(this.#entries);
-    return [`log is empty: first index=${this.#firstIndex}, last index=${last}`];
-  }
-
-  isMember(id: RaftId): boolean {
-    const { voters, votersOutgoing, learners } = this.core.status().conf;
-    return [voters, votersOutgoing, learners].some(ids => ids.includes(id));
+/** A directive needs something that is not offered; the message says why it is not. */
+export class NotOffered extends Error {
+  constructor(what: keyof typeof NOT_OFFERED) {
+    super(`${what}: ${NOT_OFFERED[what]}`);
   }
 }
 
@@ -159,6 +83,10 @@ export class InteractionScript {
       this.#node(on).core.reportUnreachable(peer);
       return [];
     },
+    // The rest is not upstream's.
+    "read-index": directive =>
+      this.#do(directive, node => node.core.readIndex(directive.args[1]?.key ?? "")),
+    "report-snapshot": directive => this.#reportSnapshot(directive),
     _breakpoint: () => [],
   };
 
@@ -192,9 +120,7 @@ export class InteractionScript {
 
   #addNodes(directive: Directive): readonly string[] {
     const flag = (key: string): boolean => valuesOf(directive, key)[0] === "true";
-    if (flag("async-storage-writes")) {
-      throw new NotOffered("the core hands out one Ready at a time; its disk is never a message");
-    }
+    if (flag("async-storage-writes")) throw new NotOffered("async-storage-writes");
     const count = Number(directive.args[0]?.key);
     const ids = (key: string): readonly RaftId[] => valuesOf(directive, key).map(Number);
     const conf: ConfState = {
@@ -240,6 +166,12 @@ export class InteractionScript {
     const node = this.#node(id);
     node.compact(index);
     return node.describeLog();
+  }
+
+  #reportSnapshot(directive: Directive): readonly string[] {
+    const [on = 0, peer = 0] = plainNumbers(directive);
+    this.#node(on).core.reportSnapshot(peer, valuesOf(directive, "ok")[0] === "true");
+    return [];
   }
 
   #transfer(directive: Directive): readonly string[] {
@@ -368,9 +300,7 @@ function tick(node: ScriptNode, ticks: number): void {
 }
 
 function forgetLeader(node: ScriptNode): void {
-  if (node.leaseReads) {
-    throw new NotOffered("reads by lease are not offered: they trust clocks (ReadIndex does not)");
-  }
+  if (node.leaseReads) throw new NotOffered("read-only=lease-based");
   node.core.step(newMessage("forget-leader", {}));
 }
 

@@ -1,11 +1,13 @@
-import { readdirSync, readFileSync, statSync } from "node:fs";
+import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
-import { type Directive, parseDirectives } from "./datadriven.ts";
+import { type Directive, parseDirectives, withOutputs } from "./datadriven.ts";
 import { ConfChangeScript } from "./etcd-confchange.ts";
 import { InteractionScript, NotOffered } from "./etcd-interaction.ts";
 import { runQuorum } from "./etcd-quorum.ts";
 
 export const ETCD_RAFT_DIR = join(import.meta.dirname, "etcd-raft");
+/** Scenarios of our own in the same language. */
+export const OWN_RAFT_DIR = join(import.meta.dirname, "raft");
 
 export interface FileResult {
   readonly file: string;
@@ -89,4 +91,15 @@ function scriptsIn(dir: string): readonly string[] {
 /** Runs every `.txt` file below `dir`. */
 export function runEtcdRaft(dir: string = ETCD_RAFT_DIR): readonly FileResult[] {
   return scriptsIn(dir).map(path => runFile(relative(dir, path), readFileSync(path, "utf8")));
+}
+
+/** Puts what happens now in place of what the scripts below `dir` expect. Read the diff. */
+export function rewriteScripts(dir: string): void {
+  for (const path of scriptsIn(dir)) {
+    const source = readFileSync(path, "utf8");
+    const directives = parseDirectives(source);
+    const run = runnerFor(directives);
+    const outputs = directives.map(directive => run(directive));
+    writeFileSync(path, withOutputs(source, directives, outputs));
+  }
 }

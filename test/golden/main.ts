@@ -1,9 +1,16 @@
 import { parseArgs } from "node:util";
-import { ETCD_RAFT_DIR, type FileResult, runEtcdRaft } from "./etcd-raft.ts";
+import {
+  ETCD_RAFT_DIR,
+  type FileResult,
+  OWN_RAFT_DIR,
+  rewriteScripts,
+  runEtcdRaft,
+} from "./etcd-raft.ts";
 
 /** Suites of expected results, by name. Each takes the folder its files are in. */
 const SUITES: Readonly<Record<string, (dir: string | undefined) => readonly FileResult[]>> = {
   "etcd-raft": dir => runEtcdRaft(dir ?? ETCD_RAFT_DIR),
+  raft: dir => runEtcdRaft(dir ?? OWN_RAFT_DIR),
 };
 
 function print(line: string): void {
@@ -27,9 +34,20 @@ function report(results: readonly FileResult[]): boolean {
 
 function main(): number {
   const { values } = parseArgs({
-    options: { suite: { type: "string" }, dir: { type: "string" } },
+    options: {
+      suite: { type: "string" },
+      dir: { type: "string" },
+      rewrite: { type: "boolean", default: false },
+    },
   });
-  const { suite, dir } = values;
+  const { suite, dir, rewrite } = values;
+  if (rewrite) {
+    if (suite !== "raft") {
+      print("only our own scripts are rewritten: --suite raft --rewrite");
+      return 2;
+    }
+    rewriteScripts(dir ?? OWN_RAFT_DIR);
+  }
   const names = suite === undefined ? Object.keys(SUITES) : [suite];
   let ok = true;
   for (const name of names) {

@@ -215,11 +215,18 @@ export class TestCluster {
   send(messages: readonly Message[]): void {
     for (const message of messages) {
       if (!this.#cut(message.from, message.to)) this.messages.push(message);
+      else this.#reportSnapshot(message, false);
     }
   }
 
   deliver(message: Message): void {
     this.nodes.get(message.to)?.core.step(message);
+    this.#reportSnapshot(message, true);
+  }
+
+  /** The transport's duty: without a report the leader waits for the snapshot's fate forever. */
+  #reportSnapshot({ kind, from, to }: Message, ok: boolean): void {
+    if (kind === "snap") this.nodes.get(from)?.core.reportSnapshot(to, ok);
   }
 
   /** Committed state is the same everywhere: any node that has it will do. */

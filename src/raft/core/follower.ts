@@ -38,13 +38,15 @@ export function handleSnapshot(state: RaftState, message: Message): void {
   state.send("app-resp", from, { index });
 }
 
-/** False when the snapshot is of no use: old, already in the log, or not for this member. */
+/**
+ * False when the snapshot is of no use: old, or already in the log. It need not name this node as
+ * a member: it may be older than the change that adds it, which then follows in the log. Until
+ * then this node does not campaign.
+ */
 function maybeRestore(state: RaftState, snapshot: SnapshotMeta): boolean {
   const { log } = state;
   const { conf, index } = snapshot;
   if (index <= log.committed) return false;
-  const { voters, learners, votersOutgoing } = conf;
-  if (![voters, learners, votersOutgoing].some(ids => ids.includes(state.id))) return false;
   if (log.matches(snapshot)) {
     log.commitTo(index);
     return false;

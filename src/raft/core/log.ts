@@ -257,7 +257,7 @@ export class RaftLog {
 
   /** A snapshot of applied state is durable; entries before `keepFrom` are forgotten. */
   compact(meta: SnapshotMeta, keepFrom: number): void {
-    assert(meta.index <= this.#applied, `snapshot ${meta.index} is ahead of what is applied`);
+    assert(meta.index <= this.#applying, `snapshot ${meta.index} is ahead of what is applied`);
     assert(keepFrom <= meta.index + 1, `entries up to ${keepFrom - 1} are not in the snapshot`);
     if (meta.index >= (this.#snapshot?.index ?? 0)) this.#snapshot = meta;
     const drop = keepFrom - this.firstIndex;

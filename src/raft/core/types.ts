@@ -251,6 +251,7 @@ export interface RaftCoreApi {
   campaign(): void;
   /** The peer's connection broke: go back to probing. */
   reportUnreachable(id: RaftId): void;
+  /** Owed for every `snap` message: until then, or its app-resp, the peer is sent nothing. */
   reportSnapshot(id: RaftId, ok: boolean): void;
   /** Null when there is nothing to do. */
   ready(): Ready | null;
