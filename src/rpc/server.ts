@@ -11,8 +11,8 @@ import {
 import type { Clock, Timer } from "../base/clock.ts";
 import { assert, errorMessage, SwarmError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
-import { parseHostPort } from "./address.ts";
 import { type CallerFacts, refusalOf } from "./access.ts";
+import { parseHostPort } from "./address.ts";
 import {
   type AnyHandler,
   type CallContext,
