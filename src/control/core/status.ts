@@ -1,5 +1,6 @@
 import type { Service, Task } from "../../model/rows.ts";
 import { modeKind, replicasOf } from "../../model/service-spec.ts";
+import { sameSpec } from "../../model/spec-equality.ts";
 import type { StateView } from "../../model/view.ts";
 
 interface Counts {
@@ -52,13 +53,11 @@ function fixedTotal(service: Service): number | null {
 export function isUpToDate(view: StateView, task: Task, service: Service): boolean {
   if (task.specVersion === service.specVersion) return true;
   const made = view.table("serviceSpecs").get(`${service.id}.${task.specVersion}`);
-  return made !== undefined && templateOf(made.spec) === templateOf(service.spec);
+  return made !== undefined && sameSpec(askedOf(made.spec), askedOf(service.spec));
 }
 
-function templateOf(spec: Service["spec"]): string {
-  return JSON.stringify({
-    template: spec.TaskTemplate ?? {},
-    networks: spec.Networks ?? [],
-    hostPorts: (spec.EndpointSpec?.Ports ?? []).filter(port => port.PublishMode === "host"),
-  });
+/** What the update planner compares, but for the node: a task whose node still fits is up to date. */
+function askedOf(spec: Service["spec"]): unknown {
+  const template = { ...spec.TaskTemplate, Placement: undefined };
+  return { template, networks: spec.Networks, endpoint: spec.EndpointSpec };
 }

@@ -1,8 +1,8 @@
 import type { Service, Task } from "../../model/rows.ts";
 import type { ServiceSpec } from "../../model/service-spec.ts";
+import { sameSpec } from "../../model/spec-equality.ts";
 import { type StateView, specOfTask } from "../../model/view.ts";
 import type { Constraint } from "../../scheduler/core/constraint.ts";
-import { deepEqual } from "./deep-equal.ts";
 import { constraintsOf, nodeFits, nodeOf } from "./nodes.ts";
 
 type Difference = "none" | "placement" | "task";
@@ -48,11 +48,11 @@ export class DirtyCheck {
 }
 
 function compareSpecs(old: ServiceSpec, now: ServiceSpec): Difference {
-  if (!deepEqual(old.EndpointSpec, now.EndpointSpec)) return "task";
-  if (!deepEqual(old.Networks, now.Networks)) return "task";
+  if (!sameSpec(old.EndpointSpec, now.EndpointSpec)) return "task";
+  if (!sameSpec(old.Networks, now.Networks)) return "task";
   const before = { ...old.TaskTemplate, Placement: undefined };
   const after = { ...now.TaskTemplate, Placement: undefined };
-  if (!deepEqual(before, after)) return "task";
-  const samePlacement = deepEqual(old.TaskTemplate?.Placement, now.TaskTemplate?.Placement);
+  if (!sameSpec(before, after)) return "task";
+  const samePlacement = sameSpec(old.TaskTemplate?.Placement, now.TaskTemplate?.Placement);
   return samePlacement ? "none" : "placement";
 }
