@@ -73,6 +73,7 @@ export class GrpcRaftTransport implements RaftTransport {
       log: deps.log,
       nodeIdOf: deps.nodeIdOf,
       onHello: peer => this.#onHello(peer),
+      onHeard: raftId => this.#senders.get(raftId)?.heard(),
     });
   }
 

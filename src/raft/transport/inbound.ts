@@ -54,6 +54,8 @@ export interface InboundDeps {
   readonly nodeIdOf: ((call: AnyCall) => string) | null;
   /** A peer has opened its stream: it is up, and this is its address. */
   readonly onHello: (peer: PeerInfo) => void;
+  /** Something came from the peer. */
+  readonly onHeard: (raftId: RaftId) => void;
 }
 
 interface InboundStream {
@@ -168,6 +170,7 @@ export class Inbound {
   #receive(stream: InboundStream, batch: RaftBatch): void {
     const handler = this.#running();
     stream.batches += 1;
+    this.#deps.onHeard(stream.peer.raftId);
     for (const wire of batch.messages) {
       const message = this.#check(stream.peer.raftId, wire);
       if (message === null) this.refused += 1;

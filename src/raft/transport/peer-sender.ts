@@ -14,8 +14,10 @@ const RECONNECT_BASE_MS = 50;
 const RECONNECT_MAX_MS = 1000;
 /** An empty batch that asks for an acknowledgement goes out this often. */
 const PING_EVERY_MS = 500;
-/** Without an acknowledgement for this long the connection is given up and dialled anew. */
+/** A peer of which nothing was heard for this long is given up and dialled anew. */
 const SILENT_AFTER_MS = 2500;
+/** The same if it is heard but acknowledges nothing: large appends may be in the way for a while. */
+const NO_ACK_AFTER_MS = 10_000;
 /** A peer counts as reachable if it answered within this time. */
 const REACHABLE_WITHIN_MS = 2000;
 /** A later timer than this means that this process was paused: nothing is known of the peer. */
@@ -50,6 +52,8 @@ interface Connection {
   /** The stream's buffer is full: wait for its drain. */
   blocked: boolean;
   lastAckMs: number;
+  /** An acknowledgement, or any message from the peer on its own stream. */
+  lastHeardMs: number;
 }
 
 /** One long-lived stream to one peer, dialled again whenever it breaks. */
@@ -63,7 +67,7 @@ export class PeerSender {
   #timer: Timer | null = null;
   #flushing = false;
   #closed = false;
-  #lastAckMs = Number.NEGATIVE_INFINITY;
+  #lastHeardMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: SenderOptions, deps: SenderDeps, counters: SenderCounters) {
     this.#options = options;
@@ -78,7 +82,7 @@ export class PeerSender {
   }
 
   get reachable(): boolean {
-    return this.#deps.clock.monoMs() - this.#lastAckMs <= REACHABLE_WITHIN_MS;
+    return this.#deps.clock.monoMs() - this.#lastHeardMs <= REACHABLE_WITHIN_MS;
   }
 
   send(message: Message): void {
@@ -95,6 +99,13 @@ export class PeerSender {
     if (this.#closed || this.#connection !== null) return;
     this.#timer?.cancel();
     this.#connect();
+  }
+
+  /** The peer has sent something on its own stream. */
+  heard(): void {
+    if (this.#connection === null) return;
+    this.#lastHeardMs = this.#deps.clock.monoMs();
+    this.#connection.lastHeardMs = this.#lastHeardMs;
   }
 
   /** Sends what is queued, then closes; at once when the peer does not take it. */
@@ -129,8 +140,14 @@ export class PeerSender {
     const client = this.#dial();
     if (client === null) return;
     const stream = client.stream();
-    const lastAckMs = this.#deps.clock.monoMs();
-    const connection: Connection = { client, stream, blocked: false, lastAckMs };
+    const nowMs = this.#deps.clock.monoMs();
+    const connection: Connection = {
+      client,
+      stream,
+      blocked: false,
+      lastAckMs: nowMs,
+      lastHeardMs: nowMs,
+    };
     this.#connection = connection;
     const broken = (error: unknown): void => this.#onBroken(connection, error);
     stream.on("data", () => this.#onAck(connection));
@@ -149,10 +166,9 @@ export class PeerSender {
 
   #onAck(connection: Connection): void {
     if (this.#connection !== connection) return;
-    const nowMs = this.#deps.clock.monoMs();
-    connection.lastAckMs = nowMs;
-    this.#lastAckMs = nowMs;
+    connection.lastAckMs = this.#deps.clock.monoMs();
     this.#backoff.reset();
+    this.heard();
   }
 
   #onBroken(connection: Connection, error: unknown): void {
@@ -186,7 +202,7 @@ export class PeerSender {
     const connection = this.#connection;
     this.#connection = null;
     this.#counters.droppedMessages += this.#queue.clear();
-    this.#lastAckMs = Number.NEGATIVE_INFINITY;
+    this.#lastHeardMs = Number.NEGATIVE_INFINITY;
     if (connection === null) return;
     connection.stream.cancel();
     connection.client.close();
@@ -198,8 +214,11 @@ export class PeerSender {
     this.#timer?.cancel();
     this.#timer = clock.setTimer("raft ping", PING_EVERY_MS, () => {
       const nowMs = clock.monoMs();
-      if (nowMs - dueMs > PAUSED_AFTER_MS) connection.lastAckMs = nowMs;
-      if (nowMs - connection.lastAckMs > SILENT_AFTER_MS) {
+      if (nowMs - dueMs > PAUSED_AFTER_MS) {
+        connection.lastAckMs = nowMs;
+        connection.lastHeardMs = nowMs;
+      }
+      if (isSilent(connection, nowMs)) {
         this.#onBroken(connection, new Error("the peer does not answer"));
         return;
       }
@@ -232,4 +251,8 @@ export class PeerSender {
     this.#counters.sentBatches += 1;
     connection.blocked = !connection.stream.write({ hello: undefined, messages: encoded });
   }
+}
+
+function isSilent({ lastAckMs, lastHeardMs }: Connection, nowMs: number): boolean {
+  return nowMs - lastHeardMs > SILENT_AFTER_MS || nowMs - lastAckMs > NO_ACK_AFTER_MS;
 }
