@@ -7,8 +7,6 @@ import { errorMessage, SwarmError } from "../base/errors.ts";
 export interface DaemonConfig {
   readonly dataDir: string;
   readonly socket: string;
-  /** Group of the socket; the socket stays root's when it does not exist. */
-  readonly group: string;
   /** Path of the Engine's socket. */
   readonly engineSocket: string;
   readonly logLevel: "debug" | "info" | "warn" | "error";
@@ -80,12 +78,6 @@ export const SETTINGS: Settings = {
     fallback: "/run/swarmd/swarmd.sock",
     parse: path,
   },
-  group: {
-    flag: "group",
-    help: "group that may use the API socket",
-    fallback: "docker",
-    parse: text,
-  },
   engineSocket: {
     flag: "docker-host",
     help: "the local Docker Engine's socket",
@@ -147,7 +139,6 @@ export function loadConfig(sources: ConfigSources): DaemonConfig {
   const config: DaemonConfig = {
     dataDir: get("dataDir"),
     socket: get("socket"),
-    group: get("group"),
     engineSocket: get("engineSocket"),
     logLevel: get("logLevel"),
     listenAddr: get("listenAddr"),

@@ -1,3 +1,4 @@
+import { setMaxListeners } from "node:events";
 import { mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
 import { parseArgs } from "node:util";
@@ -88,6 +89,8 @@ export async function runDaemon(argv: readonly string[]): Promise<number> {
 
 async function serve(config: DaemonConfig): Promise<number> {
   const logger = newLogger({ level: config.logLevel });
+  // Many calls wait on one signal here; that is no leak.
+  setMaxListeners(0);
   const stopped = newDeferred<string>();
   for (const signal of ["SIGTERM", "SIGINT"] as const) {
     process.on(signal, () => stopped.resolve(signal));
@@ -104,7 +107,6 @@ async function serve(config: DaemonConfig): Promise<number> {
         socketPath: config.socket,
         engineSocketPath: config.engineSocket,
         productVersion: PRODUCT_VERSION,
-        group: config.group,
       },
       { lifecycle, ...shared },
     );
