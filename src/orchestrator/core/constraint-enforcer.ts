@@ -54,10 +54,10 @@ function oldestFirst(a: Task, b: Task): number {
   return a.createdAtMs - b.createdAtMs || (a.id < b.id ? -1 : 1);
 }
 
-/** Global services look after their nodes themselves. */
+/** Global modes look after their nodes themselves. */
 function meetsConstraints(view: StateView, task: Task, node: Node): boolean {
   const service = view.table("services").get(task.serviceId);
-  if (service === undefined || modeKind(service.spec) === "global") return true;
+  if (service === undefined || modeKind(service.spec).startsWith("global")) return true;
   return nodeFits(constraintsOf(service.spec), node);
 }
 

@@ -20,6 +20,14 @@ function useOf(constraints: readonly Constraint[] | null, node: Node): NodeUse {
   return "run";
 }
 
+/** Ids of the nodes that a new task may be made for, in order. */
+export function eligibleNodes(draft: ServiceDraft): string[] {
+  const constraints = constraintsOf(draft.service.spec);
+  return [...draft.view.table("nodes").all()]
+    .filter(node => useOf(constraints, node) === "run")
+    .map(node => node.id);
+}
+
 /** One task on every node that may have one. Returns the slots an update may touch. */
 export function planGlobal(draft: ServiceDraft): ReadonlySet<string> {
   const constraints = constraintsOf(draft.service.spec);

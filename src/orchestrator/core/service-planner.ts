@@ -6,6 +6,7 @@ import type { StateView } from "../../model/view.ts";
 import { deepEqual } from "./deep-equal.ts";
 import { ServiceDraft } from "./draft.ts";
 import { planGlobal } from "./global.ts";
+import { planGlobalJob, planReplicatedJob } from "./jobs.ts";
 import { EMPTY_PLAN, type Plan, type PlanContext, type Planner } from "./planner.ts";
 import { planReplicas } from "./replicated.ts";
 import { planUpdate } from "./update.ts";
@@ -27,21 +28,23 @@ function planService(view: StateView, key: string, ctx: PlanContext): Plan {
   if (service === undefined) return EMPTY_PLAN;
   if (service.pendingDelete) return planRemoval(view, service);
   const mode = modeKind(service.spec);
-  const draft = new ServiceDraft(view, service, ctx, mode === "global" ? "node" : "number");
-  planTasks(draft, mode);
+  const kind = mode === "global" || mode === "global-job" ? "node" : "number";
+  const draft = new ServiceDraft(view, service, ctx, kind);
+  STAGES[mode](draft);
   // An automatic rollback changes the spec: what it means for the tasks is planned with it.
-  if (draft.service.specVersion !== service.specVersion) planTasks(draft, mode);
+  if (draft.service.specVersion !== service.specVersion) STAGES[mode](draft);
   return draft.finish();
 }
 
-function planTasks(draft: ServiceDraft, mode: ModeKind): void {
-  if (mode === "replicated") {
+const STAGES: { readonly [Mode in ModeKind]: (draft: ServiceDraft) => void } = {
+  replicated: draft => {
     planReplicas(draft);
     planUpdate(draft, null);
-  } else if (mode === "global") {
-    planUpdate(draft, planGlobal(draft));
-  }
-}
+  },
+  global: draft => planUpdate(draft, planGlobal(draft)),
+  "replicated-job": planReplicatedJob,
+  "global-job": planGlobalJob,
+};
 
 /** The service goes when its last task has gone, and its stored specs with it. */
 function planRemoval(view: StateView, service: Service): Plan {
@@ -93,7 +96,7 @@ function keysOfNode(
   if (before !== null && after !== null && samePlace(before, after)) return [];
   const keys = new Set(view.tasksOfNode(nodeId).map(task => task.serviceId));
   for (const service of view.table("services").all()) {
-    if (modeKind(service.spec) === "global") keys.add(service.id);
+    if (modeKind(service.spec).startsWith("global")) keys.add(service.id);
   }
   keys.delete("");
   return keys;

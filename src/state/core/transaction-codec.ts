@@ -51,7 +51,8 @@ export function decodeTransaction(bytes: Uint8Array): DecodedTransaction {
   if (typeof value["v"] === "number" && value["v"] > TRANSACTION_FORMAT) {
     throw new SwarmError(
       "data_loss",
-      `the log holds transactions of format ${value["v"]}; this swarmd knows ${TRANSACTION_FORMAT}: upgrade it`,
+      `the log holds transactions of format ${value["v"]}, ` +
+        `this swarmd knows ${TRANSACTION_FORMAT}: upgrade it`,
     );
   }
   return isTransaction(value)

@@ -56,6 +56,7 @@ export class PlannerScript {
     ["service", args => this.#service(args)],
     ["update", args => this.#update(args)],
     ["rollback", ([name = ""]) => this.#rollback(name)],
+    ["rerun", ([name = ""]) => this.#rerun(name)],
     ["remove", ([name = ""]) => this.#patchService(name, { pendingDelete: true })],
     ["assign", ([name = "", nodeId = ""]) => this.#assign(name, nodeId)],
     ["status", args => this.#status(args)],
@@ -141,6 +142,12 @@ export class PlannerScript {
       completedAtMs: 0,
       message: "manually requested rollback",
     });
+  }
+
+  /** A job is executed again: an update with ForceUpdate, as the control service does it. */
+  #rerun(name: string): string[] {
+    const { jobIteration } = this.#serviceRow(name);
+    return this.#patchService(name, { jobIteration: jobIteration + 1 });
   }
 
   #setSpec(
@@ -285,7 +292,7 @@ export class PlannerScript {
   }
 
   #register(task: { id: string; serviceName: string; slot: number; nodeId: string }): void {
-    const slot = `${task.serviceName}.${task.slot === 0 ? task.nodeId : task.slot}`;
+    const slot = `${task.serviceName}.${task.slot === 0 ? task.nodeId || "0" : task.slot}`;
     const ordinal = (this.#ordinals.get(slot) ?? 0) + 1;
     this.#ordinals.set(slot, ordinal);
     this.#names.set(task.id, `${slot}#${ordinal}`);
