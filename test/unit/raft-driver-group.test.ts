@@ -346,7 +346,7 @@ t.test("every proposal has a definite fate through kills and partitions", async 
       else t.equal(outcome, "unknown_outcome", text);
       if (outcome in seen) seen[outcome as keyof typeof seen] += 1;
     }
-    t.ok(seen.ok > 60, JSON.stringify(seen));
+    t.ok(seen.ok >= 50, JSON.stringify(seen));
     await group.stopAll();
   }
 });

@@ -123,7 +123,8 @@ export class Membership {
     throw new SwarmError(
       "failed_precondition",
       `removing this manager would cost the cluster its quorum: ${alive} of the ${rest.length} ` +
-        `remaining managers can be reached and ${needed} are needed. Bring another manager up first`,
+        `remaining managers can be reached and ${needed} are needed. ` +
+        "Bring another manager up first",
       { alive, needed },
     );
   }

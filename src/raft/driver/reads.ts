@@ -123,7 +123,7 @@ export class Reads {
     for (const { deferred } of waiters) deferred.reject(error);
   }
 
-  /** Puts requests made at or before `atMs` back in the queue; those too old are ended by `tick`. */
+  /** Puts requests made at or before `atMs` back in the queue. */
   #askAgain(atMs: number): void {
     for (const [request, asked] of this.#asked) {
       if (asked.atMs > atMs) continue;
@@ -137,7 +137,7 @@ export class Reads {
     this.timeouts += waiters.length;
     const error = new SwarmError(
       "unavailable",
-      `no quorum of managers confirmed within ${READ_TIMEOUT_MS} ms that the state is up to date: ` +
+      `no quorum of managers confirmed within ${READ_TIMEOUT_MS} ms that this state is current: ` +
         "more than half of the managers must be reachable",
     );
     for (const { deferred } of waiters) deferred.reject(error);

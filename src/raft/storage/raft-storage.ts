@@ -87,8 +87,8 @@ export function checkIdentity(stored: StorageIdentity, expected: StorageIdentity
   if (stored.clusterId === expected.clusterId && stored.raftId === expected.raftId) return;
   throw new SwarmError(
     "failed_precondition",
-    `the data directory belongs to member ${stored.raftId} of cluster ${stored.clusterId}, not to ` +
-      `member ${expected.raftId} of cluster ${expected.clusterId}: use another data directory`,
+    `the data directory belongs to member ${stored.raftId} of cluster ${stored.clusterId}, ` +
+      `not to member ${expected.raftId} of cluster ${expected.clusterId}: use another data directory`,
     { storedClusterId: stored.clusterId, storedRaftId: stored.raftId },
   );
 }

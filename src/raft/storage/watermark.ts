@@ -42,7 +42,7 @@ export class Watermark {
     await this.#handle.close();
   }
 
-  /** The first write error, for diagnostics: a watermark that stays behind is only less of a guard. */
+  /** The first write error: a watermark that stays behind only guards less. */
   get error(): unknown {
     return this.#error;
   }

@@ -16,7 +16,7 @@ const RECONNECT_MAX_MS = 1000;
 const PING_EVERY_MS = 500;
 /** A peer of which nothing was heard for this long is given up and dialled anew. */
 const SILENT_AFTER_MS = 2500;
-/** The same if it is heard but acknowledges nothing: large appends may be in the way for a while. */
+/** The same if it is heard but acknowledges nothing: large appends may be in the way. */
 const NO_ACK_AFTER_MS = 10_000;
 /** A peer counts as reachable if it answered within this time. */
 const REACHABLE_WITHIN_MS = 2000;
