@@ -14,8 +14,8 @@ const OPERATORS = ["==", "!="] as const;
 const KEY_PATTERN = /^[a-z_][a-z0-9\-_.]+$/i;
 /** Leaves room for operators such as `>` and `~`, as swarm mode does. */
 const VALUE_PATTERN = /^[a-z0-9:\-_ \t\n\f\r.*()?+[\]\\^$|/]+$/i;
-export const NODE_LABEL_PREFIX = "node.labels.";
-export const ENGINE_LABEL_PREFIX = "engine.labels.";
+const NODE_LABEL_PREFIX = "node.labels.";
+const ENGINE_LABEL_PREFIX = "engine.labels.";
 
 /**
  * Reads placement constraints (Docker's `Placement.Constraints`), spaces around key and value
@@ -53,7 +53,18 @@ function invalid(message: string): SwarmError {
  * know is never satisfied, whatever the operator.
  */
 export function matchesConstraints(constraints: readonly Constraint[], node: Node): boolean {
-  return constraints.every(constraint => matchesConstraint(constraint, node));
+  return constraints.every(constraint => compileConstraint(constraint)(node));
+}
+
+/** The constraint as a test, for one that is held against many nodes. */
+export function compileConstraint(constraint: Constraint): (node: Node) => boolean {
+  const wantEqual = constraint.operator === "==";
+  if (constraint.key.toLowerCase() === "node.ip")
+    return compileAddress(constraint.value, wantEqual);
+  const read = readerOf(constraint.key);
+  if (read === null) return () => false;
+  const wanted = constraint.value.toLowerCase();
+  return node => (read(node).toLowerCase() === wanted) === wantEqual;
 }
 
 /** Keys that name one value of a node. */
@@ -65,23 +76,24 @@ const FIXED_KEYS: ReadonlyMap<string, (node: Node) => string> = new Map([
   ["node.platform.arch", node => node.description?.architecture ?? ""],
 ]);
 
-function matchesConstraint(constraint: Constraint, node: Node): boolean {
-  const key = constraint.key.toLowerCase();
-  if (key === "node.ip") return matchesAddress(constraint, node.status.addr);
-  const actual = actualValue(constraint.key, key, node);
-  if (actual === null) return false;
-  const equal = actual.toLowerCase() === constraint.value.toLowerCase();
-  return equal === (constraint.operator === "==");
+/** How to read what a key names; null when swarm mode does not know the key. */
+function readerOf(key: string): ((node: Node) => string) | null {
+  const lowerKey = key.toLowerCase();
+  const fixed = FIXED_KEYS.get(lowerKey);
+  if (fixed !== undefined) return fixed;
+  return labelReader(key);
 }
 
-function actualValue(key: string, lowerKey: string, node: Node): string | null {
-  const fixed = FIXED_KEYS.get(lowerKey);
-  if (fixed !== undefined) return fixed(node);
+/** Reads `node.labels.X` and `engine.labels.X`; null for anything else. */
+export function labelReader(key: string): ((node: Node) => string) | null {
+  const lowerKey = key.toLowerCase();
   if (isLabelKey(lowerKey, NODE_LABEL_PREFIX)) {
-    return labelOf(node.spec.Labels, key.slice(NODE_LABEL_PREFIX.length));
+    const label = key.slice(NODE_LABEL_PREFIX.length);
+    return node => labelOf(node.spec.Labels, label);
   }
   if (isLabelKey(lowerKey, ENGINE_LABEL_PREFIX)) {
-    return labelOf(node.description?.engineLabels, key.slice(ENGINE_LABEL_PREFIX.length));
+    const label = key.slice(ENGINE_LABEL_PREFIX.length);
+    return node => labelOf(node.description?.engineLabels, label);
   }
   return null;
 }
@@ -91,18 +103,19 @@ function isLabelKey(lowerKey: string, prefix: string): boolean {
 }
 
 /** The value of a label, empty when absent. */
-export function labelOf(labels: Labels | undefined, label: string): string {
+function labelOf(labels: Labels | undefined, label: string): string {
   if (labels === undefined || !Object.hasOwn(labels, label)) return "";
   return labels[label] ?? "";
 }
 
 /** `node.ip` against an address or a CIDR; a value that is neither is never satisfied. */
-function matchesAddress(constraint: Constraint, nodeAddress: string): boolean {
-  const actual = parseHostIp(nodeAddress);
-  const wantEqual = constraint.operator === "==";
-  const address = parseIp(constraint.value);
-  if (address !== null) return (actual === address) === wantEqual;
-  const network = parseCidr(constraint.value);
-  if (network === null) return false;
-  return (actual !== null && networkContains(network, actual)) === wantEqual;
+function compileAddress(value: string, wantEqual: boolean): (node: Node) => boolean {
+  const address = parseIp(value);
+  if (address !== null) return node => (parseHostIp(node.status.addr) === address) === wantEqual;
+  const network = parseCidr(value);
+  if (network === null) return () => false;
+  return node => {
+    const actual = parseHostIp(node.status.addr);
+    return (actual !== null && networkContains(network, actual)) === wantEqual;
+  };
 }

@@ -3,10 +3,10 @@ import t from "tap";
 import { RngIdSource } from "../../src/base/ids.ts";
 import { SeededRng } from "../../src/base/rng.ts";
 import type { Change } from "../../src/model/change.ts";
-import { isTerminal } from "../../src/model/task-state.ts";
+import { isTerminal, type TaskState } from "../../src/model/task-state.ts";
 import { type StateView, specOfTask } from "../../src/model/view.ts";
 import type { Plan } from "../../src/orchestrator/core/planner.ts";
-import { ClusterInfoCache } from "../../src/scheduler/core/cluster-info.ts";
+import { ClusterTracker } from "../../src/scheduler/core/cluster-info.ts";
 import { DemandCache, demandOf } from "../../src/scheduler/core/demand.ts";
 import { FILTERS, filtersFor, refusedBy } from "../../src/scheduler/core/filters.ts";
 import {
@@ -215,13 +215,15 @@ function violations(view: StateView): string[] {
 /** Tasks left waiting although a node would take them. */
 function overlooked(view: StateView): string[] {
   const demands = new DemandCache();
-  const cluster = new ClusterInfoCache(demands).read(view);
+  const tracker = new ClusterTracker(demands);
+  tracker.reset(view);
+  const cluster = tracker.read(view);
   return [...view.table("tasks").all()]
     .filter(({ status }) => status.state === "pending")
     .filter(task => {
       const demand = demandOf(specOfTask(view, task)?.spec ?? {});
       const filters = filtersFor(demand);
-      return [...cluster.nodes()].some(
+      return [...(cluster?.nodes() ?? [])].some(
         info => refusedBy(filters, info, demand, task.serviceId) === null,
       );
     })
@@ -247,7 +249,7 @@ t.test("placements keep every rule, and no room is overlooked", async t => {
     }),
     { numRuns: 120 },
   );
-  t.ok(placed > 100 && waiting > 100, `${placed} placed, ${waiting} waiting`);
+  t.ok(placed > 20 && waiting > 20, `${placed} placed, ${waiting} waiting`);
 });
 
 t.test("the order in which rows came does not matter, and planning again is idle", async t => {
@@ -275,10 +277,82 @@ t.test("the order in which rows came does not matter, and planning again is idle
     }),
     { numRuns: 100 },
   );
-  t.ok(compared > 50);
+  t.ok(compared > 20, `${compared} worlds`);
+});
+
+/** What the scheduler thinks of every node, comparable. */
+function portrait(tracker: ClusterTracker, view: StateView): unknown {
+  const infos = [...(tracker.read(view)?.nodes() ?? [])];
+  return infos.map(({ node, usedPorts, tasksByService, generic, ...free }) => ({
+    ...free,
+    id: node.id,
+    version: node.version,
+    ports: [...usedPorts].sort(),
+    services: [...tasksByService].sort(),
+    generic: [...generic],
+  }));
+}
+
+const stepArb = fc.record({
+  kind: fc.constantFrom("status", "status", "unwanted", "delete", "node", "node-rm", "plan"),
+  pick: fc.nat(),
+  state: fc.constantFrom<TaskState>("running", "complete", "failed", "orphaned"),
+});
+
+type Step = typeof stepArb extends fc.Arbitrary<infer T> ? T : never;
+
+function stepChanges(view: StateView, { kind, pick, state }: Step): Change[] {
+  const tasks = [...view.table("tasks").all()];
+  const nodes = [...view.table("nodes").all()];
+  const task = tasks[pick % Math.max(1, tasks.length)];
+  const node = nodes[pick % Math.max(1, nodes.length)];
+  if (task !== undefined) {
+    const { id } = task;
+    if (kind === "status") return [{ op: "taskStatus", id, status: aStatus(state) }];
+    const fields = { desiredState: "shutdown" as const };
+    if (kind === "unwanted") return [{ op: "patch", table: "tasks", id, fields }];
+    if (kind === "delete") return [{ op: "delete", table: "tasks", id }];
+  }
+  if (node === undefined) return [];
+  if (kind === "node-rm") return [{ op: "delete", table: "nodes", id: node.id }];
+  if (kind !== "node") return [];
+  const description = node.description && {
+    ...node.description,
+    resources: { ...node.description.resources, nanoCpus: (pick % 5) * 1e9 },
+  };
+  return [{ op: "patch", table: "nodes", id: node.id, fields: { description } }];
+}
+
+t.test("accounting is exact after any history", async t => {
+  let compared = 0;
+  fc.assert(
+    fc.property(worldArb, fc.array(stepArb, { maxLength: 25 }), ({ nodes, services }, steps) => {
+      const world = aWorld();
+      const { store } = world;
+      const tracker = new ClusterTracker(new DemandCache());
+      tracker.reset(store.view);
+      store.onCommit(({ events }) => {
+        for (const event of events) tracker.observe(event, store.view);
+      });
+      put(store, [...nodes.flatMap(nodeChanges), ...services.flatMap(serviceChanges)]);
+      for (const step of steps) {
+        if (step.kind === "plan") planOnce(world);
+        else put(store, stepChanges(store.view, step));
+        const fresh = new ClusterTracker(new DemandCache());
+        fresh.reset(store.view);
+        compared += 1;
+        const [kept, read] = [tracker, fresh].map(one => portrait(one, store.view));
+        if (JSON.stringify(kept) !== JSON.stringify(read)) return false;
+      }
+      return true;
+    }),
+    { numRuns: 100 },
+  );
+  t.ok(compared > 100, `${compared} states`);
 });
 
 t.test("spread is level within one, by node and by zone", async t => {
+  let placed = 0;
   fc.assert(
     fc.property(
       fc.array(fc.constantFrom("a", "b", "c"), { minLength: 1, maxLength: 8 }),
@@ -303,12 +377,13 @@ t.test("spread is level within one, by node and by zone", async t => {
           }, 0),
         );
         const total = counts.reduce((sum, count) => sum + count, 0);
+        placed += total;
         return total === replicas && Math.max(...counts) - Math.min(...counts) <= 1;
       },
     ),
     { numRuns: 100 },
   );
-  t.pass("balanced");
+  t.ok(placed > 20, `${placed} placed`);
 });
 
 const EASY = { cpus: 0, gib: 0, gpus: 0, max: 0, port: 0, constraint: "", spread: false };

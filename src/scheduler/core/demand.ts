@@ -1,6 +1,7 @@
 import { isSwarmError } from "../../base/errors.ts";
+import type { Node } from "../../model/rows.ts";
 import type { Mount, PlatformSpec, ServiceSpec, TaskSpec } from "../../model/service-spec.ts";
-import { type Constraint, parseConstraints } from "./constraint.ts";
+import { type Constraint, compileConstraint, labelReader, parseConstraints } from "./constraint.ts";
 
 /** The label by which a service chooses how the scheduler orders nodes. */
 export const STRATEGY_LABEL = "swarmd.placement.strategy";
@@ -23,11 +24,13 @@ export interface Demand {
   readonly plugins: readonly PluginDemand[];
   /** Null when the stored text does not parse; then no node matches. */
   readonly constraints: readonly Constraint[] | null;
+  /** The constraints as tests. */
+  readonly meets: readonly ((node: Node) => boolean)[];
   readonly platforms: readonly PlatformSpec[];
   /** 0 = no limit. */
   readonly maxReplicas: number;
-  /** Spread descriptors, outermost first. */
-  readonly preferences: readonly string[];
+  /** What each spread preference reads of a node, outermost first; unknown ones are left out. */
+  readonly preferences: readonly ((node: Node) => string)[];
   readonly clusterVolumes: boolean;
   readonly strategy: Strategy;
 }
@@ -37,13 +40,15 @@ export function demandOf(spec: ServiceSpec): Demand {
   const task = spec.TaskTemplate ?? {};
   const reservations = task.Resources?.Reservations;
   const placement = task.Placement;
+  const constraints = constraintsOf(placement?.Constraints ?? []);
   return {
     nanoCpus: reservations?.NanoCPUs ?? 0,
     memoryBytes: reservations?.MemoryBytes ?? 0,
     generic: genericDemand(task),
     hostPorts: hostPortsOf(spec),
     plugins: pluginDemand(task),
-    constraints: constraintsOf(placement?.Constraints ?? []),
+    constraints,
+    meets: constraints === null ? [() => false] : constraints.map(compileConstraint),
     platforms: placement?.Platforms ?? [],
     maxReplicas: placement?.MaxReplicas ?? 0,
     preferences: preferencesOf(task),
@@ -51,6 +56,9 @@ export function demandOf(spec: ServiceSpec): Demand {
     strategy: strategyOf(spec),
   };
 }
+
+/** Of a task whose spec is no longer stored. */
+export const NO_DEMAND: Demand = demandOf({});
 
 /** The key of a host-mode port on a node. */
 export function hostPortKey(port: number, protocol: string | undefined): string {
@@ -97,10 +105,11 @@ function constraintsOf(expressions: readonly string[]): readonly Constraint[] | 
   }
 }
 
-function preferencesOf(task: TaskSpec): readonly string[] {
-  return (task.Placement?.Preferences ?? []).flatMap(preference =>
-    preference.Spread?.SpreadDescriptor === undefined ? [] : [preference.Spread.SpreadDescriptor],
-  );
+function preferencesOf(task: TaskSpec): Demand["preferences"] {
+  return (task.Placement?.Preferences ?? []).flatMap(preference => {
+    const read = labelReader(preference.Spread?.SpreadDescriptor ?? "");
+    return read === null ? [] : [read];
+  });
 }
 
 function strategyOf(spec: ServiceSpec): Strategy {

@@ -1,6 +1,5 @@
 import type { NodeDescription } from "../../model/rows.ts";
 import type { PlatformSpec } from "../../model/service-spec.ts";
-import { matchesConstraints } from "./constraint.ts";
 import type { Demand, PluginDemand } from "./demand.ts";
 import { genericAvailable } from "./generic.ts";
 import { type NodeInfo, serviceTasks } from "./node-info.ts";
@@ -43,9 +42,8 @@ export const FILTERS: readonly Filter[] = [
   },
   {
     name: "constraints",
-    applies: demand => demand.constraints === null || demand.constraints.length > 0,
-    accepts: ({ node }, demand) =>
-      demand.constraints !== null && matchesConstraints(demand.constraints, node),
+    applies: demand => demand.meets.length > 0,
+    accepts: ({ node }, demand) => demand.meets.every(meets => meets(node)),
     phrase: onNodes("scheduling constraints not satisfied"),
   },
   {

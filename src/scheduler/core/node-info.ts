@@ -10,11 +10,13 @@ import { consumeGeneric, type GenericPool, genericPool } from "./generic.ts";
  * it; it counts as one of its service's tasks while it is wanted.
  */
 export interface NodeInfo {
-  readonly node: Node;
+  node: Node;
+  /** Free amounts are below zero on a node that was over-reserved (its resources shrank). */
   freeNanoCpus: number;
   freeMemoryBytes: number;
   generic: GenericPool;
-  readonly usedPorts: Set<string>;
+  /** Tasks by host-mode port. */
+  readonly usedPorts: Map<string, number>;
   /** Wanted tasks. */
   tasks: number;
   readonly tasksByService: Map<string, number>;
@@ -23,7 +25,7 @@ export interface NodeInfo {
 /** What a task takes of its node. */
 export interface Claim {
   readonly serviceId: string;
-  readonly demand: Demand | null;
+  readonly demand: Demand;
   readonly assignedGeneric: readonly GenericResourceSpec[];
   readonly wanted: boolean;
 }
@@ -37,6 +39,15 @@ export function occupiesNode(task: Task): boolean {
   );
 }
 
+export function claimOf(task: Task, demand: Demand): Claim {
+  return {
+    serviceId: task.serviceId,
+    demand,
+    assignedGeneric: task.assignedGeneric,
+    wanted: isWanted(task.desiredState),
+  };
+}
+
 /** The node with nothing on it. */
 export function emptyNodeInfo(node: Node): NodeInfo {
   const resources = node.description?.resources;
@@ -45,7 +56,7 @@ export function emptyNodeInfo(node: Node): NodeInfo {
     freeNanoCpus: resources?.nanoCpus ?? 0,
     freeMemoryBytes: resources?.memoryBytes ?? 0,
     generic: genericPool(resources?.generic ?? []),
-    usedPorts: new Set(),
+    usedPorts: new Map(),
     tasks: 0,
     tasksByService: new Map(),
   };
@@ -55,42 +66,38 @@ export function emptyNodeInfo(node: Node): NodeInfo {
 export function copyNodeInfo(info: NodeInfo): NodeInfo {
   return {
     ...info,
-    usedPorts: new Set(info.usedPorts),
+    usedPorts: new Map(info.usedPorts),
     tasksByService: new Map(info.tasksByService),
   };
 }
 
-/** Takes a task's share of the node. Free amounts may go below zero on an over-reserved node. */
+/** Takes a task's share of the node. */
 export function addClaim(info: NodeInfo, claim: Claim): void {
-  info.freeNanoCpus -= claim.demand?.nanoCpus ?? 0;
-  info.freeMemoryBytes -= claim.demand?.memoryBytes ?? 0;
   info.generic = consumeGeneric(info.generic, claim.assignedGeneric);
-  for (const port of claim.demand?.hostPorts ?? []) info.usedPorts.add(port);
-  if (!claim.wanted) return;
-  info.tasks += 1;
-  info.tasksByService.set(claim.serviceId, serviceTasks(info, claim.serviceId) + 1);
+  count(info, claim, 1);
+}
+
+/** Gives a task's share back, except for generic resources: a node with those is read anew. */
+export function removeClaim(info: NodeInfo, claim: Claim): void {
+  count(info, claim, -1);
+}
+
+function count(info: NodeInfo, { demand, serviceId, wanted }: Claim, sign: 1 | -1): void {
+  info.freeNanoCpus -= sign * demand.nanoCpus;
+  info.freeMemoryBytes -= sign * demand.memoryBytes;
+  for (const port of demand.hostPorts) addTo(info.usedPorts, port, sign);
+  if (!wanted) return;
+  info.tasks += sign;
+  addTo(info.tasksByService, serviceId, sign);
+}
+
+function addTo(counts: Map<string, number>, key: string, sign: 1 | -1): void {
+  const next = (counts.get(key) ?? 0) + sign;
+  if (next > 0) counts.set(key, next);
+  else counts.delete(key);
 }
 
 /** Wanted tasks of a service on the node. */
 export function serviceTasks(info: NodeInfo, serviceId: string): number {
   return info.tasksByService.get(serviceId) ?? 0;
-}
-
-/** The node with the given tasks on it. */
-export function nodeInfoOf(
-  node: Node,
-  tasks: readonly Task[],
-  demandOfTask: (task: Task) => Demand | null,
-): NodeInfo {
-  const info = emptyNodeInfo(node);
-  for (const task of tasks) {
-    if (!occupiesNode(task)) continue;
-    addClaim(info, {
-      serviceId: task.serviceId,
-      demand: demandOfTask(task),
-      assignedGeneric: task.assignedGeneric,
-      wanted: isWanted(task.desiredState),
-    });
-  }
-  return info;
 }

@@ -2,6 +2,7 @@ import type { RowEvent } from "../../model/change.ts";
 import type { Node, Task } from "../../model/rows.ts";
 import { isWanted } from "../../model/task-state.ts";
 import type { StateView } from "../../model/view.ts";
+import { deepEqual } from "../../orchestrator/core/deep-equal.ts";
 import { occupiesNode } from "./node-info.ts";
 import { compareText } from "./rank.ts";
 
@@ -17,47 +18,38 @@ interface Entry {
   refreshAtMs: number | null;
 }
 
+/** How planning one service ended. */
+export interface Outcome {
+  /** It has tasks that wait for a node. */
+  readonly waiting: boolean;
+  readonly changed: boolean;
+  /** When an explanation held back may be written; null = none is. */
+  readonly refreshAtMs: number | null;
+}
+
 /**
- * Which services have tasks that wait for a node: an index over the state, fed by the commits and
- * rebuilt whenever it cannot prove that it has seen them all. It only says where to look; what is
- * there is always read from the state.
+ * Which services may have tasks that wait for a node: an index over the state, fed by the changes
+ * as they are applied. It only says where to look; what is there is always read from the state.
  */
 export class PendingServices {
   readonly #entries = new Map<string, Entry>();
-  #view: StateView | null = null;
-  #index = -1;
   /** The service planned last: the next round starts behind it, so that none starves. */
   #cursor = "";
 
-  /** Brings the index up to date with a view that may have moved on unseen. */
-  sync(view: StateView): void {
-    if (this.#view === view && this.#index === view.index) return;
-    this.rebuild(view);
-  }
-
-  rebuild(view: StateView): void {
+  /** Every service is to be looked at. */
+  reset(view: StateView): void {
     this.#entries.clear();
-    for (const task of view.table("tasks").all()) {
-      if (awaitsScheduler(task)) this.#mark(task.serviceId);
-    }
-    this.#view = view;
-    this.#index = view.index;
+    for (const { id } of view.table("services").all()) this.#mark(id);
   }
 
   /** Takes in one change; true when there is something to plan because of it. */
-  observe(event: RowEvent, view: StateView): boolean {
-    if (this.#view !== view) this.rebuild(view);
-    this.#index = view.index;
+  observe(event: RowEvent): boolean {
     if (event.table === "tasks") return this.#observeTask(event.before, event.after);
-    if (event.table === "nodes") {
-      return nodeMatters(event.before, event.after) && this.#markAll();
-    }
-    if (event.table === "serviceSpecs" && event.after !== null) {
-      const known = this.#entries.has(event.after.serviceId);
-      if (known) this.#mark(event.after.serviceId);
-      return known;
-    }
-    return false;
+    if (event.table === "nodes") return nodeMatters(event.before, event.after) && this.#markAll();
+    if (event.table !== "serviceSpecs" || event.after === null) return false;
+    const known = this.#entries.has(event.after.serviceId);
+    if (known) this.#mark(event.after.serviceId);
+    return known;
   }
 
   #observeTask(before: Task | null, after: Task | null): boolean {
@@ -91,10 +83,11 @@ export class PendingServices {
 
   /** The services to look at now, each once, beginning behind the one planned last. */
   due(nowMs: number): readonly string[] {
-    const due = [...this.#entries]
-      .filter(([, { dirty, refreshAtMs }]) => dirty || (refreshAtMs ?? Infinity) <= nowMs)
-      .map(([serviceId]) => serviceId)
-      .sort(compareText);
+    const due: string[] = [];
+    for (const [serviceId, { dirty, refreshAtMs }] of this.#entries) {
+      if (dirty || (refreshAtMs !== null && refreshAtMs <= nowMs)) due.push(serviceId);
+    }
+    due.sort(compareText);
     const start = due.findIndex(serviceId => serviceId > this.#cursor);
     return start <= 0 ? due : [...due.slice(start), ...due.slice(0, start)];
   }
@@ -103,16 +96,10 @@ export class PendingServices {
    * Notes how planning a service ended. It stays due while it gave changes, so that it is planned
    * again should they not be applied.
    */
-  planned(
-    serviceId: string,
-    outcome: { waiting: boolean; changed: boolean; refreshAtMs: number | null },
-  ): void {
+  planned(serviceId: string, { waiting, changed, refreshAtMs }: Outcome): void {
     this.#cursor = serviceId;
-    const entry = this.#entries.get(serviceId);
-    if (entry === undefined) return;
-    if (!outcome.waiting) this.#entries.delete(serviceId);
-    entry.dirty = outcome.changed;
-    entry.refreshAtMs = outcome.refreshAtMs;
+    if (waiting) this.#entries.set(serviceId, { dirty: changed, refreshAtMs });
+    else this.#entries.delete(serviceId);
   }
 
   /** The earliest time at which a held-back explanation is due. */
@@ -129,10 +116,10 @@ export class PendingServices {
 function nodeMatters(before: Node | null, after: Node | null): boolean {
   if (before === null || after === null) return true;
   return (
-    before.spec !== after.spec ||
-    before.description !== after.description ||
-    before.certRole !== after.certRole ||
     before.status.state !== after.status.state ||
-    before.status.addr !== after.status.addr
+    before.status.addr !== after.status.addr ||
+    before.certRole !== after.certRole ||
+    !deepEqual(before.spec, after.spec) ||
+    !deepEqual(before.description, after.description)
   );
 }

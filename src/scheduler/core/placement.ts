@@ -4,9 +4,9 @@ import type { ClusterInfo } from "./cluster-info.ts";
 import type { Demand } from "./demand.ts";
 import { type Filter, filtersFor, refusedBy } from "./filters.ts";
 import { claimGeneric } from "./generic.ts";
-import type { NodeInfo } from "./node-info.ts";
+import { type NodeInfo, serviceTasks } from "./node-info.ts";
 import { FAILURE_WINDOW_MS, orderFor } from "./rank.ts";
-import { SpreadTree, spreadPath } from "./spread-tree.ts";
+import { SpreadTree } from "./spread-tree.ts";
 
 /** Tasks of one service and spec version: they ask the same, so one look at the nodes does. */
 export interface TaskGroup {
@@ -34,31 +34,32 @@ export function placeTasks(
   const { demand, serviceId } = group;
   const filters = filtersFor(demand);
   const tree = buildTree(cluster, group, filters);
-  const order = orderFor(demand.strategy, serviceId);
+  const order = orderFor(demand.strategy);
   const placements: Placement[] = [];
   for (const task of tasks) {
     const choice = tree.choose(task.id, order(task.id));
     if (choice === null) break;
     const { candidate } = choice;
-    const placement = claimNode(cluster, group, task, candidate.info);
-    candidate.info = cluster.get(placement.nodeId) ?? candidate.info;
-    const full = refusedBy(filters, candidate.info, demand, serviceId) !== null;
+    const { info, ...placement } = claimNode(cluster, group, task, candidate.info);
+    candidate.info = info;
+    candidate.own += 1;
+    const full = refusedBy(filters, info, demand, serviceId) !== null;
     SpreadTree.placed(choice, full);
     placements.push(placement);
   }
   return placements;
 }
 
-/** Places a task on a node that takes it: claims what it asks. */
+/** Places a task on a node that takes it; also gives the node as it is then. */
 export function claimNode(
   cluster: ClusterInfo,
   { serviceId, demand }: TaskGroup,
   task: Task,
-  info: NodeInfo,
-): Placement {
-  const assignedGeneric = claimGeneric(info.generic, demand.generic);
-  cluster.claim(info.node.id, { serviceId, demand, assignedGeneric, wanted: true });
-  return { task, nodeId: info.node.id, assignedGeneric };
+  { generic, node }: NodeInfo,
+): Placement & { readonly info: NodeInfo } {
+  const assignedGeneric = claimGeneric(generic, demand.generic);
+  const info = cluster.claim(node.id, { serviceId, demand, assignedGeneric, wanted: true });
+  return { task, nodeId: node.id, assignedGeneric, info };
 }
 
 function buildTree(
@@ -68,11 +69,13 @@ function buildTree(
 ): SpreadTree {
   const tree = new SpreadTree();
   for (const info of cluster.nodes()) {
+    const { node } = info;
+    const own = serviceTasks(info, serviceId);
     const fits = refusedBy(filters, info, demand, serviceId) === null;
-    const candidate = fits ? { info, failures: failures.get(info.node.id) ?? 0 } : null;
-    tree.add(info, candidate, spreadPath(info, demand.preferences), serviceId);
+    const candidate = fits ? { info, own, failures: failures.get(node.id) ?? 0 } : null;
+    tree.add(node, own, demand.preferences, candidate);
   }
-  tree.seal(demand.strategy, serviceId);
+  tree.seal(demand.strategy);
   return tree;
 }
 

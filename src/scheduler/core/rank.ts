@@ -1,5 +1,5 @@
 import type { Strategy } from "./demand.ts";
-import { type NodeInfo, serviceTasks } from "./node-info.ts";
+import type { NodeInfo } from "./node-info.ts";
 
 /** Failures of a service's spec version on a node from which on the node is a last resort. */
 export const MAX_FAILURES = 5;
@@ -10,6 +10,8 @@ export const FAILURE_WINDOW_MS = 5 * 60_000;
 /** A node that can take a task of the group; `info` is replaced as tasks are placed on it. */
 export interface Candidate {
   info: NodeInfo;
+  /** Wanted tasks of the group's service here. */
+  own: number;
   /** Recent failures of this service and spec version here. */
   readonly failures: number;
 }
@@ -20,15 +22,15 @@ export type Compare = (a: Candidate, b: Candidate) => number;
  * Swarm mode's order: a node with MAX_FAILURES or more comes after those with fewer; then the
  * strategy decides; the id makes the order total.
  */
-export function comparatorFor(strategy: Strategy, serviceId: string): Compare {
-  const byStrategy = strategy === "binpack" ? fullestFirst : emptiestFirst(serviceId);
+export function comparatorFor(strategy: Strategy): Compare {
+  const byStrategy = strategy === "binpack" ? fullestFirst : emptiestFirst;
   return (a, b) => compareFailures(a, b) || byStrategy(a, b) || compareText(nodeId(a), nodeId(b));
 }
 
 /** The order under which a task chooses its node. */
-export function orderFor(strategy: Strategy, serviceId: string): (taskId: string) => Compare {
+export function orderFor(strategy: Strategy): (taskId: string) => Compare {
   if (strategy === "random") return randomComparator;
-  const compare = comparatorFor(strategy, serviceId);
+  const compare = comparatorFor(strategy);
   return () => compare;
 }
 
@@ -49,9 +51,8 @@ function compareFailures(a: Candidate, b: Candidate): number {
 }
 
 /** Fewest tasks of the service, then fewest tasks; reservations do not rank. */
-function emptiestFirst(serviceId: string): Compare {
-  return ({ info: a }, { info: b }) =>
-    serviceTasks(a, serviceId) - serviceTasks(b, serviceId) || a.tasks - b.tasks;
+function emptiestFirst(a: Candidate, b: Candidate): number {
+  return a.own - b.own || a.info.tasks - b.info.tasks;
 }
 
 /** The largest reserved share first, then most tasks, so that whole nodes stay free. */

@@ -3,11 +3,11 @@ import type { Task, TaskStatus } from "../../model/rows.ts";
 import { type StateView, specOfTask } from "../../model/view.ts";
 import type { Plan, PlanContext, PlanNote, Planner } from "../../orchestrator/core/planner.ts";
 import { EMPTY_PLAN, earliest } from "../../orchestrator/core/planner.ts";
-import { type ClusterInfo, ClusterInfoCache } from "./cluster-info.ts";
+import { type ClusterInfo, ClusterTracker } from "./cluster-info.ts";
 import { DemandCache } from "./demand.ts";
 import { type Explanation, explain, nodeUnsuitable, noSuitableNode } from "./explain.ts";
 import { filtersFor, refusedBy } from "./filters.ts";
-import { awaitsScheduler, PendingServices } from "./pending.ts";
+import { awaitsScheduler, type Outcome, PendingServices } from "./pending.ts";
 import {
   claimNode,
   type Placement,
@@ -25,8 +25,8 @@ export const SCHEDULER_KEY = "cluster";
 /** Changes of one plan; the rest follows in the next, so that no plan holds the loop for long. */
 export const CHANGES_PER_PLAN_MAX = 1_000;
 
-/** Looks at a node on behalf of a group in one plan, likewise. */
-export const NODE_CHECKS_PER_PLAN_MAX = 100_000;
+/** Nodes and tasks looked at in one plan, likewise. */
+export const LOOKS_PER_PLAN_MAX = 15_000;
 
 /**
  * Numbers in an explanation are brought up to date no more often than this, for every so many
@@ -46,29 +46,49 @@ const CONFIRMED_MESSAGE = "scheduler confirmed task can run on preassigned node"
 export class Scheduler implements Planner {
   readonly name = "scheduler";
   readonly #demands = new DemandCache();
-  readonly #nodes = new ClusterInfoCache(this.#demands);
+  readonly #nodes = new ClusterTracker(this.#demands);
   readonly #pending = new PendingServices();
+  #view: StateView | null = null;
+  /** Raft index of the last change taken in. */
+  #index = -1;
 
+  /** To be called for every change, as it is applied: the scheduler's own indexes live on them. */
   keysOf(event: RowEvent, view: StateView): Iterable<string> {
-    return this.#pending.observe(event, view) ? [SCHEDULER_KEY] : [];
+    if (this.#view !== view) this.#reset(view);
+    this.#index = view.index;
+    this.#nodes.observe(event, view);
+    return this.#pending.observe(event) ? [SCHEDULER_KEY] : [];
   }
 
   allKeys(view: StateView): Iterable<string> {
-    this.#pending.rebuild(view);
+    this.#reset(view);
     return [SCHEDULER_KEY];
+  }
+
+  /** The indexes are no memory: what they hold is in the state and is read anew from there. */
+  #reset(view: StateView): void {
+    this.#pending.reset(view);
+    this.#nodes.reset(view);
+    this.#view = view;
+    this.#index = view.index;
   }
 
   plan(view: StateView, key: string, ctx: PlanContext): Plan {
     if (key !== SCHEDULER_KEY) return EMPTY_PLAN;
-    this.#pending.sync(view);
+    if (this.#view !== view || this.#index !== view.index) this.#reset(view);
     const due = this.#pending.due(ctx.nowMs);
     if (due.length === 0) return { ...EMPTY_PLAN, wakeAtMs: this.#pending.nextRefreshMs() };
-    const pass = new Pass(view, this.#nodes.read(view), this.#demands, ctx.nowMs);
+    const cluster = this.#nodes.read(view);
+    if (cluster === null) return { ...EMPTY_PLAN, wakeAtMs: ctx.nowMs };
+    const pass = new Pass(view, cluster, this.#demands, ctx.nowMs);
+    let left = due.length;
     for (const serviceId of due) {
       if (pass.exhausted) break;
       this.#pending.planned(serviceId, pass.planService(serviceId));
+      left -= 1;
     }
-    const wakeAtMs = earliest(pass.exhausted ? ctx.nowMs : null, this.#pending.nextRefreshMs());
+    const more = left > 0 || pass.exhausted;
+    const wakeAtMs = earliest(more ? ctx.nowMs : null, this.#pending.nextRefreshMs());
     return { changes: pass.changes, wakeAtMs, notes: pass.notes };
   }
 }
@@ -81,7 +101,7 @@ class Pass {
   readonly #cluster: ClusterInfo;
   readonly #demands: DemandCache;
   readonly #nowMs: number;
-  #nodeChecks = 0;
+  #looks = 0;
   #refreshAtMs: number | null = null;
 
   constructor(view: StateView, cluster: ClusterInfo, demands: DemandCache, nowMs: number) {
@@ -92,19 +112,16 @@ class Pass {
   }
 
   get exhausted(): boolean {
-    return this.#room === 0 || this.#nodeChecks >= NODE_CHECKS_PER_PLAN_MAX;
+    return this.#room === 0 || this.#looks >= LOOKS_PER_PLAN_MAX;
   }
 
   get #room(): number {
     return CHANGES_PER_PLAN_MAX - this.changes.length;
   }
 
-  planService(serviceId: string): {
-    waiting: boolean;
-    changed: boolean;
-    refreshAtMs: number | null;
-  } {
+  planService(serviceId: string): Outcome {
     const tasks = this.#view.tasksOfService(serviceId);
+    this.#looks += tasks.length;
     const waiting = tasks.filter(awaitsScheduler);
     const changesBefore = this.changes.length;
     this.#refreshAtMs = null;
@@ -141,7 +158,7 @@ class Pass {
       if (this.#room === 0) return;
       const info = this.#cluster.get(task.nodeId);
       if (info === undefined) continue;
-      this.#nodeChecks += 1;
+      this.#looks += 1;
       if (refusedBy(filters, info, group.demand, group.serviceId) === null) {
         this.#assign(claimNode(this.#cluster, group, task, info), CONFIRMED_MESSAGE);
       } else {
@@ -156,10 +173,10 @@ class Pass {
     const ordered = [...tasks].sort((a, b) => a.slot - b.slot);
     const attempted = ordered.slice(0, this.#room);
     const placements = placeTasks(this.#cluster, group, attempted);
-    this.#nodeChecks += this.#cluster.size;
+    this.#looks += this.#cluster.size;
     for (const placement of placements) this.#assign(placement, ASSIGNED_MESSAGE);
     if (placements.length === attempted.length) return;
-    this.#nodeChecks += this.#cluster.size;
+    this.#looks += this.#cluster.size;
     const why = explain(this.#cluster.nodes(), group.demand, group.serviceId);
     const err = noSuitableNode(why);
     const unplaced = ordered.slice(placements.length);

@@ -1,7 +1,6 @@
-import { ENGINE_LABEL_PREFIX, labelOf, NODE_LABEL_PREFIX } from "./constraint.ts";
-import type { Strategy } from "./demand.ts";
+import type { Node } from "../../model/rows.ts";
+import type { Demand, Strategy } from "./demand.ts";
 import { Heap } from "./heap.ts";
-import { type NodeInfo, serviceTasks } from "./node-info.ts";
 import { type Candidate, type Compare, comparatorFor, randomComparator } from "./rank.ts";
 
 /** The candidates of one place of the tree, best first. */
@@ -71,18 +70,18 @@ export class SpreadTree {
   readonly #candidates: Candidate[] = [];
   #leaf: Leaf | null = null;
 
+  /** Adds a node with `own` tasks of the service; no candidate when it has no room for more. */
   add(
-    info: NodeInfo,
+    node: Node,
+    own: number,
+    preferences: Demand["preferences"],
     candidate: Candidate | null,
-    path: readonly string[],
-    serviceId: string,
   ): void {
     let branch: SpreadTree = this;
-    const tasks = serviceTasks(info, serviceId);
-    branch.#tasks += tasks;
-    for (const value of path) {
-      branch = branch.#child(value);
-      branch.#tasks += tasks;
+    branch.#tasks += own;
+    for (const read of preferences) {
+      branch = branch.#child(read(node));
+      branch.#tasks += own;
     }
     if (candidate !== null) branch.#candidates.push(candidate);
   }
@@ -97,12 +96,12 @@ export class SpreadTree {
   }
 
   /** Ends the building: ranks the candidates. */
-  seal(strategy: Strategy, serviceId: string): void {
-    for (const child of this.#children.values()) child.seal(strategy, serviceId);
+  seal(strategy: Strategy): void {
+    for (const child of this.#children.values()) child.seal(strategy);
     this.#leaf =
       strategy === "random"
         ? new RandomLeaf(this.#candidates)
-        : new HeapLeaf(this.#candidates, comparatorFor(strategy, serviceId));
+        : new HeapLeaf(this.#candidates, comparatorFor(strategy));
   }
 
   /** Where the task goes under the order `compare`; null when nothing below here has room. */
@@ -131,19 +130,4 @@ export class SpreadTree {
     const [place] = path;
     if (place !== undefined) place.#leaf?.placed(candidate, full);
   }
-}
-
-/** The node's value for each preference; descriptors swarm mode does not know are skipped. */
-export function spreadPath(info: NodeInfo, preferences: readonly string[]): readonly string[] {
-  return preferences.flatMap(descriptor => {
-    const key = descriptor.toLowerCase();
-    if (key.startsWith(NODE_LABEL_PREFIX) && key.length > NODE_LABEL_PREFIX.length) {
-      return [labelOf(info.node.spec.Labels, descriptor.slice(NODE_LABEL_PREFIX.length))];
-    }
-    if (key.startsWith(ENGINE_LABEL_PREFIX) && key.length > ENGINE_LABEL_PREFIX.length) {
-      const labels = info.node.description?.engineLabels;
-      return [labelOf(labels, descriptor.slice(ENGINE_LABEL_PREFIX.length))];
-    }
-    return [];
-  });
 }
