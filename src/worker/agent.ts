@@ -178,7 +178,13 @@ export class Agent implements AgentPort {
     if (this.#started) for (const runner of added) this.#begin(runner);
     // One that waits for a secret may have it now.
     for (const runner of this.#runners.values()) runner.poke();
-    if (complete) this.#confirmed = true;
+    if (complete) this.#confirm();
+  }
+
+  /** From now on what no task owns is nobody's. */
+  #confirm(): void {
+    this.#confirmed = true;
+    if (this.#started) this.#group?.start("orphans", signal => this.#tryAudit(signal));
   }
 
   #change(action: Exclude<TaskAction, { kind: "add" }>): readonly TaskRunner[] {
@@ -200,9 +206,9 @@ export class Agent implements AgentPort {
     signal: AbortSignal,
   ): AsyncGenerator<LogMessage, void> {
     const { executor, clock } = this.#deps;
-    const containerOf = (taskId: string): string | null =>
-      this.#runners.get(taskId)?.containerId ?? null;
-    const deps = { executor, clock, containerOf, nodeId: this.#options.nodeId };
+    const sourceOf = (taskId: string): string | null =>
+      this.#runners.get(taskId)?.logSource ?? null;
+    const deps = { executor, clock, sourceOf, nodeId: this.#options.nodeId };
     yield* readTaskLogs(subscription, signal, deps);
   }
 
@@ -341,11 +347,15 @@ export class Agent implements AgentPort {
   async #auditLoop(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       await sleep(this.#deps.clock, AUDIT_INTERVAL_MS, signal);
-      try {
-        await this.#audit(signal);
-      } catch (error) {
-        this.#deps.logger.info("cannot compare containers", { error: errorMessage(error) });
-      }
+      await this.#tryAudit(signal);
+    }
+  }
+
+  async #tryAudit(signal: AbortSignal): Promise<void> {
+    try {
+      await this.#audit(signal);
+    } catch (error) {
+      this.#deps.logger.info("cannot compare containers", { error: errorMessage(error) });
     }
   }
 

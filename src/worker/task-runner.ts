@@ -88,9 +88,12 @@ export class TaskRunner {
     return this.#container?.id || this.#record.status.containerId;
   }
 
-  /** Whether the task has ended and nothing more will be done until it is removed. */
-  get settled(): boolean {
-    return isTerminal(this.#record.status.state) && this.#container !== null;
+  /** The container whose log is the task's; empty until it has started, null if it never will. */
+  get logSource(): string | null {
+    const { state } = this.#record.status;
+    const phase = this.#container?.phase;
+    if (isTerminal(state)) return this.containerId || null;
+    return state === "running" || phase === "running" ? this.containerId : "";
   }
 
   /** A newer assignment; says the status again if the managers are behind. The caller saves it. */

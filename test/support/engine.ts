@@ -40,7 +40,7 @@ done
 export function engineUnavailable(): string | null {
   if (process.env["CI"] === "true") return null;
   if (process.getuid?.() !== 0) return "needs root to start a private dockerd";
-  for (const tool of ["dockerd", "unshare", "nsenter", "ip", "busybox"]) {
+  for (const tool of ["dockerd", "unshare", "setpriv", "ip", "busybox"]) {
     if (!onPath(tool)) return `needs ${tool} on the PATH to start a private dockerd`;
   }
   return null;
@@ -77,15 +77,18 @@ export class PrivateEngine {
     await writeFile(join(dir, "flags"), flags.join(" "));
     const log = openSync(join(dir, "init.log"), "a");
     const init = spawn(
-      "unshare",
-      ["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"].concat([
-        "bash",
-        "-c",
-        INIT_SCRIPT,
-        "init",
-        dir,
-        basename(dir),
-      ]),
+      "setpriv",
+      [
+        "--pdeathsig",
+        "KILL",
+        "unshare",
+        "--net",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+      ].concat(["bash", "-c", INIT_SCRIPT, "init", dir, basename(dir)]),
       { stdio: ["ignore", log, log] },
     );
     closeSync(log);

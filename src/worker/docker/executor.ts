@@ -135,7 +135,7 @@ export class DockerExecutor implements Executor {
     const what = `pulling ${image}`;
     return withDeadline(this.#clock, what, PULL_IDLE_TIMEOUT_MS, own, async (signal, extend) => {
       const stream = await this.#engine.stream(call, signal);
-      for await (const message of this.#lines(stream)) {
+      for await (const message of this.#lines(stream, signal)) {
         extend();
         const { error } = message as { readonly error?: string };
         if (error !== undefined) throw new SwarmError("failed_precondition", error);
@@ -248,7 +248,7 @@ export class DockerExecutor implements Executor {
     const call: EngineCall = { method: "GET", path: "/events", query: { filters } };
     const stream = await this.#engine.stream(call, signal);
     yield { kind: "connected" };
-    for await (const message of this.#lines(stream)) {
+    for await (const message of this.#lines(stream, signal)) {
       const { Actor: actor } = message as EventAnswer;
       const taskId = actor?.Attributes?.[TASK_LABEL];
       if (taskId !== undefined) yield { kind: "changed", taskId, containerId: actor?.ID ?? "" };
@@ -287,11 +287,11 @@ export class DockerExecutor implements Executor {
     );
   }
 
-  async *#lines(stream: Readable): AsyncGenerator<unknown, void> {
+  async *#lines(stream: Readable, signal: AbortSignal): AsyncGenerator<unknown, void> {
     try {
       yield* readJsonLines(stream);
     } catch (error) {
-      throw engineError(error, this.#engine.socketPath);
+      throw signal.aborted ? signal.reason : engineError(error, this.#engine.socketPath);
     } finally {
       stream.destroy();
     }

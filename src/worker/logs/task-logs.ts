@@ -5,20 +5,20 @@ import type { LogMessage, LogSubscription } from "../../model/assignment.ts";
 import type { Executor } from "../executor.ts";
 import { mergeArrivals, mergeSorted } from "./merge.ts";
 
-/** How often a followed task is asked whether it has a container by now. */
+/** How often a followed task is asked whether it has started by now. */
 const CONTAINER_POLL_MS = 200;
 
 export interface TaskLogDeps {
   readonly executor: Executor;
   readonly clock: Clock;
   readonly nodeId: string;
-  /** Empty while it has none; null when the task is not this node's. */
-  readonly containerOf: (taskId: string) => string | null;
+  /** The container; empty until it has started; null when there is and will be none. */
+  readonly sourceOf: (taskId: string) => string | null;
 }
 
 /**
  * The logs of this node's tasks of a subscription: in order of time without follow, as they come
- * with it. A followed task that has no container yet is waited for. Ends quietly on abort.
+ * with it. A followed task that has not started yet is waited for. Ends quietly on abort.
  */
 export async function* readTaskLogs(
   subscription: LogSubscription,
@@ -31,7 +31,7 @@ export async function* readTaskLogs(
   signal.addEventListener("abort", stop, { once: true });
   if (signal.aborted) stop();
   const sources = subscription.taskIds
-    .filter(taskId => deps.containerOf(taskId) !== null)
+    .filter(taskId => deps.sourceOf(taskId) !== null)
     .map(taskId => taskLog(taskId, subscription, reading.signal, deps));
   try {
     if (subscription.options.follow) yield* mergeArrivals(sources, stop);
@@ -54,10 +54,10 @@ async function* taskLog(
   signal: AbortSignal,
   deps: TaskLogDeps,
 ): AsyncGenerator<LogMessage, void> {
-  let containerId = deps.containerOf(taskId);
+  let containerId = deps.sourceOf(taskId);
   while (containerId === "" && options.follow) {
     await sleep(deps.clock, CONTAINER_POLL_MS, signal);
-    containerId = deps.containerOf(taskId);
+    containerId = deps.sourceOf(taskId);
   }
   if (containerId === null || containerId === "") return;
   try {
