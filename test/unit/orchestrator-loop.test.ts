@@ -1,5 +1,5 @@
 import t from "tap";
-import { taskAllocator } from "../../src/allocator/core/allocator.ts";
+import { serviceAllocator, taskAllocator } from "../../src/allocator/core/allocator.ts";
 import { SwarmError } from "../../src/base/errors.ts";
 import { RngIdSource } from "../../src/base/ids.ts";
 import { type Logger, silentLogger } from "../../src/base/logger.ts";
@@ -9,6 +9,7 @@ import type { Planner } from "../../src/orchestrator/core/planner.ts";
 import { reaperPlanner } from "../../src/orchestrator/core/reaper.ts";
 import { servicePlanner } from "../../src/orchestrator/core/service-planner.ts";
 import { PlannerLoop } from "../../src/orchestrator/loop.ts";
+import { Scheduler } from "../../src/scheduler/core/scheduler.ts";
 import type { StateStore } from "../../src/state/ports.ts";
 import { eventually } from "../support/eventually.ts";
 import { MemoryStore } from "../support/memory-store.ts";
@@ -226,4 +227,26 @@ t.test("a bad planner harms nobody else", async t => {
   t.ok(h.errors.includes("a planner failed"));
   t.ok(h.errors.includes("a plan breaks the rules and is dropped"));
   t.ok(h.errors.length < 40, "with growing pauses");
+});
+
+t.test("with the scheduler, a service gets onto nodes and off a drained one", async t => {
+  const h = new Harness();
+  const onNodes = () =>
+    h.memory.view
+      .tasksOfService("web")
+      .filter(task => task.status.state === "assigned" && task.desiredState !== "shutdown")
+      .map(task => task.nodeId)
+      .sort()
+      .join();
+  for (const id of ["n1", "n2"]) {
+    h.memory.put({ op: "create", table: "nodes", row: aNode({ id }) });
+  }
+  h.start([servicePlanner, serviceAllocator, taskAllocator, new Scheduler(), reaperPlanner]);
+  h.memory.put(...replicated("web", 4));
+  await h.until("two on each node", () => onNodes() === "n1,n1,n2,n2");
+  const spec = { Role: "worker", Availability: "drain" } as const;
+  h.memory.put({ op: "patch", table: "nodes", id: "n2", fields: { spec } });
+  await h.until("all on the other", () => onNodes() === "n1,n1,n1,n1");
+  await h.stop();
+  t.same(h.errors, []);
 });
