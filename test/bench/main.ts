@@ -1,0 +1,39 @@
+import { errorMessage } from "../../src/base/errors.ts";
+
+/** `npm run bench -- NAME [flags]`. Each benchmark is a module that runs when it is loaded. */
+const BENCHES: Readonly<Record<string, { readonly what: string; load(): Promise<unknown> }>> = {
+  cluster: {
+    what: "five hosts: forming, services, updates, failover, memory ([--peer]: Docker's too)",
+    load: async () => {
+      const { benchCluster } = await import("./cluster.ts");
+      process.exitCode = await benchCluster(process.argv.slice(3));
+    },
+  },
+  raft: {
+    what: "three members on disk: commit latency, throughput, reads, failover",
+    load: () => import("./raft.ts"),
+  },
+  scheduler: {
+    what: "planning alone, to 100 000 tasks and 10 000 nodes",
+    load: () => import("./scheduler.ts"),
+  },
+};
+
+const EXIT_USAGE = 2;
+
+function usage(): string {
+  const lines = Object.entries(BENCHES).map(([name, { what }]) => `  ${name.padEnd(12)}${what}`);
+  return ["usage: npm run bench -- NAME [flags]", "", ...lines].join("\n");
+}
+
+const name = process.argv[2] ?? "";
+const bench = Object.hasOwn(BENCHES, name) ? BENCHES[name] : undefined;
+if (bench === undefined) {
+  console.error(usage());
+  process.exitCode = EXIT_USAGE;
+} else {
+  await bench.load().catch((error: unknown) => {
+    console.error(`bench: ${errorMessage(error)}`);
+    process.exitCode = 1;
+  });
+}
