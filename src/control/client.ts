@@ -1,9 +1,9 @@
 import { type Clock, sleep } from "../base/clock.ts";
-import { isSwarmError } from "../base/errors.ts";
+import { isSwarmError, SwarmError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
 import type { LogMessage } from "../model/assignment.ts";
 import type { PeerInfo, RaftNode } from "../raft/ports.ts";
-import { noLeader } from "./core/errors.ts";
+import { NO_LEADER_TEXT, noLeader } from "./core/errors.ts";
 import { type Deadline, startDeadline } from "./deadline.ts";
 import {
   OPERATION_TRAITS,
@@ -51,19 +51,17 @@ export class ForwardingClient implements ControlClient {
     args: OperationArgs<K>,
     signal: AbortSignal,
   ): Promise<OperationResult<K>> {
-    const { kind, repeatable } = OPERATION_TRAITS[op];
-    const { service, raft, clock } = this.#deps;
+    const { kind } = OPERATION_TRAITS[op];
+    const { service, clock } = this.#deps;
     if (kind === "local") return service.run(op, args, signal);
     const timeoutMs = kind === "write" ? WRITE_TIMEOUT_MS : READ_TIMEOUT_MS;
     const deadline = startDeadline(clock, `control ${op}`, timeoutMs, signal);
     try {
-      if (kind !== "read") return await this.#atLeader(op, args, repeatable, deadline);
-      await raft.readBarrier(deadline.signal).catch((error: unknown) => {
-        throw signal.aborted ? error : noLeader(error);
-      });
+      if (kind !== "read") return await this.#atLeader(op, args, deadline);
+      await this.#barrier(deadline);
       return await service.run(op, args, deadline.signal);
     } catch (error) {
-      throw this.#explain(error, deadline);
+      throw explain(error, deadline, signal);
     } finally {
       deadline.done();
     }
@@ -76,7 +74,7 @@ export class ForwardingClient implements ControlClient {
     try {
       leader = await this.#waitForLeader(deadline, clock.monoMs() + LEADER_WAIT_MS);
     } catch (error) {
-      throw this.#explain(error, deadline);
+      throw explain(error, deadline, signal);
     } finally {
       deadline.done();
     }
@@ -84,25 +82,44 @@ export class ForwardingClient implements ControlClient {
     else yield* transport.logs(leader, request, signal);
   }
 
+  /** Makes a read of the state here linearizable; tries again while the leader changes. */
+  async #barrier(deadline: Deadline): Promise<void> {
+    const { raft, clock } = this.#deps;
+    for (;;) {
+      try {
+        return await raft.readBarrier(deadline.signal);
+      } catch (error) {
+        const passing = isSwarmError(error, "unavailable") || isSwarmError(error, "not_leader");
+        if (!passing || deadline.signal.aborted) throw error;
+        await sleep(clock, LEADER_POLL_MS, deadline.signal);
+      }
+    }
+  }
+
   async #atLeader<K extends OperationName>(
     op: K,
     args: OperationArgs<K>,
-    repeatable: boolean,
     deadline: Deadline,
   ): Promise<OperationResult<K>> {
     const { clock, logger } = this.#deps;
+    const { kind, repeatable } = OPERATION_TRAITS[op];
     // Time without any leader is limited; a leader that answers slowly is not "no leader".
     let giveUpAtMs = clock.monoMs() + LEADER_WAIT_MS;
+    let uncertain = false;
     for (;;) {
-      const leader = await this.#waitForLeader(deadline, giveUpAtMs);
+      let sent = false;
       try {
+        const leader = await this.#waitForLeader(deadline, giveUpAtMs);
+        sent = kind === "write";
         return await this.#send(leader, op, args, deadline.signal);
       } catch (error) {
-        if (!mayRetry(error, repeatable) || deadline.signal.aborted) throw error;
-        if (clock.monoMs() >= giveUpAtMs && !isSwarmError(error, "unknown_outcome")) {
-          throw noLeader(error);
+        const unknown = isSwarmError(error, "unknown_outcome");
+        uncertain ||= sent && (unknown || deadline.expired);
+        const over = deadline.signal.aborted || clock.monoMs() >= giveUpAtMs;
+        if (!mayRetry(error, repeatable) || (over && !unknown)) {
+          throw uncertain && !isFinal(error) ? unknownOutcome(error) : error;
         }
-        if (isSwarmError(error, "unknown_outcome")) giveUpAtMs = clock.monoMs() + LEADER_WAIT_MS;
+        if (unknown) giveUpAtMs = clock.monoMs() + LEADER_WAIT_MS;
         logger.debug("operation goes to the next leader", { op });
         await sleep(clock, LEADER_POLL_MS, deadline.signal);
       }
@@ -138,13 +155,14 @@ export class ForwardingClient implements ControlClient {
     if (leaderId === raft.raftId) return "self";
     return peers().find(peer => peer.raftId === leaderId) ?? null;
   }
+}
 
-  /** A deadline of ours means that the quorum did not answer; the rest is as it was said. */
-  #explain(error: unknown, deadline: Deadline): unknown {
-    if (!deadline.expired) return error;
-    if (isSwarmError(error, "unknown_outcome") || isSwarmError(error, "unavailable")) return error;
-    return noLeader(error);
-  }
+/** A deadline of ours means that no quorum answered; the rest is as it was said. */
+function explain(error: unknown, deadline: Deadline, caller: AbortSignal): unknown {
+  if (isSwarmError(error, "unknown_outcome")) return error;
+  if (caller.aborted) return caller.reason;
+  if (isSwarmError(error, "not_leader")) return noLeader(error);
+  return deadline.expired && !isSwarmError(error, "unavailable") ? noLeader(error) : error;
 }
 
 /** Whether an attempt that failed so may be followed by another. */
@@ -153,4 +171,20 @@ function mayRetry(error: unknown, repeatable: boolean): boolean {
   // Without Docker's word for it, `unavailable` comes from the way there: nothing was sent.
   if (isSwarmError(error, "unavailable")) return error.details["rpc"] === undefined;
   return repeatable && isSwarmError(error, "unknown_outcome");
+}
+
+/** The leader has decided: what came before does not matter. */
+function isFinal(error: unknown): boolean {
+  const open = ["not_leader", "unavailable", "unknown_outcome", "deadline_exceeded", "canceled"];
+  return isSwarmError(error) && !open.includes(error.code);
+}
+
+const UNKNOWN_OUTCOME_TEXT =
+  "The leader was lost before it answered, so whether the change was made is not known. " +
+  "Look before repeating it.";
+
+/** Names the lost quorum where that is why. */
+function unknownOutcome(cause: unknown): SwarmError {
+  const why = isSwarmError(cause, "unavailable") ? `${NO_LEADER_TEXT} ` : "";
+  return new SwarmError("unknown_outcome", why + UNKNOWN_OUTCOME_TEXT, {}, cause);
 }

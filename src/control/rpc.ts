@@ -65,9 +65,9 @@ function toLine(message: LogMessage): LogLine {
 
 /** Calls to the leader over the cluster port. */
 export class RpcLeaderTransport implements LeaderTransport {
-  readonly #clients: RpcClients;
+  readonly #clients: Pick<RpcClients, "unary" | "serverStream">;
 
-  constructor(clients: RpcClients) {
+  constructor(clients: Pick<RpcClients, "unary" | "serverStream">) {
     this.#clients = clients;
   }
 

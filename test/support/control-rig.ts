@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { LocalNodeInfo, NodeLifecycle } from "../../src/api/ports.ts";
 import { ApiServer } from "../../src/api/server.ts";
+import type { Clock } from "../../src/base/clock.ts";
 import { SwarmError } from "../../src/base/errors.ts";
 import { RngIdSource } from "../../src/base/ids.ts";
 import { silentLogger } from "../../src/base/logger.ts";
@@ -160,9 +161,14 @@ const NO_TRANSPORT: LeaderTransport = {
 
 /** A manager of one over the memory store: control service, client and lifecycle. */
 export function controlRig(
-  options: { readonly transport?: LeaderTransport; readonly logs?: LogSource } = {},
+  options: {
+    readonly transport?: LeaderTransport;
+    readonly logs?: LogSource;
+    readonly clock?: Clock;
+  } = {},
 ): ControlRig {
-  const store = new MemoryStore(realClock);
+  const clock = options.clock ?? realClock;
+  const store = new MemoryStore(clock);
   const raft = new ScriptedRaft();
   const member = { id: "1", nodeId: SELF_ID, raftId: 1, addr: "10.0.0.1:2377" };
   store.put(
@@ -192,7 +198,7 @@ export function controlRig(
     {
       store,
       raft,
-      clock: realClock,
+      clock,
       logs: () => options.logs ?? null,
       tokens: {
         newJoinToken: role => {
@@ -210,7 +216,7 @@ export function controlRig(
       raft,
       peers: () => peers,
       transport: options.transport ?? NO_TRANSPORT,
-      clock: realClock,
+      clock,
       logger: silentLogger,
     },
   );

@@ -1,0 +1,650 @@
+import t from "tap";
+import { toHttpError } from "../../src/api/errors.ts";
+import { SwarmError } from "../../src/base/errors.ts";
+import type { OperationArgs, OperationName } from "../../src/control/operations.ts";
+import type { Change } from "../../src/model/change.ts";
+import type { ServiceSpec } from "../../src/model/service-spec.ts";
+import { type ControlRig, controlRig, SELF_ID } from "../support/control-rig.ts";
+import { aNode, aStatus, aTask } from "../support/rows.ts";
+
+const never = new AbortController().signal;
+let nextId = 0;
+
+function anId(): string {
+  nextId += 1;
+  return `${nextId}`.padStart(25, "a");
+}
+
+function aSpec(name: string, fields: Partial<ServiceSpec> = {}): ServiceSpec {
+  return { Name: name, TaskTemplate: { ContainerSpec: { Image: "app:1" } }, ...fields };
+}
+
+async function create(rig: ControlRig, spec: unknown, registryAuth = ""): Promise<string> {
+  const args = { id: anId(), spec, fallbackName: "quiet_lark7", registryAuth };
+  return (await rig.client.call("service.create", args, never)).id;
+}
+
+async function update(
+  rig: ControlRig,
+  ref: string,
+  spec: unknown,
+  more: Partial<OperationArgs<"service.update">> = {},
+): Promise<void> {
+  const { version } = await rig.client.call("service.get", { ref }, never);
+  const args = {
+    ref,
+    spec,
+    version,
+    fallbackName: "other_name1",
+    registryAuth: "",
+    registryAuthFrom: "",
+    rollback: "",
+    ...more,
+  };
+  await rig.client.call("service.update", args, never);
+}
+
+/** Status and words as a Docker client gets them. */
+async function refusal<K extends OperationName>(
+  rig: ControlRig,
+  op: K,
+  args: OperationArgs<K>,
+): Promise<string> {
+  return refused(rig.client.call(op, args, never));
+}
+
+async function refused(work: Promise<unknown>): Promise<string> {
+  try {
+    await work;
+  } catch (error) {
+    const { status, message } = toHttpError(error);
+    return `${status} ${message}`;
+  }
+  return "done";
+}
+
+t.test("a service is a row and the first version of its spec", async t => {
+  const rig = controlRig();
+  const id = await create(rig, aSpec("web"));
+  const service = rig.store.view.table("services").get(id);
+  t.match(service, { specVersion: 1, allocated: false, previousSpec: null, pendingDelete: false });
+  t.same(rig.store.view.table("serviceSpecs").get(`${id}.1`)?.spec, service?.spec);
+  t.equal(service?.spec.Mode?.Replicated?.Replicas, 1);
+});
+
+t.test("a service without a name gets the one offered", async t => {
+  const rig = controlRig();
+  await create(rig, aSpec(""));
+  t.ok(rig.store.view.serviceByName("quiet_lark7"));
+});
+
+t.test("a creation that is repeated with its id is one creation", async t => {
+  const rig = controlRig();
+  const args = { id: anId(), spec: aSpec("web"), fallbackName: "", registryAuth: "" };
+  t.same(await rig.client.call("service.create", args, never), { id: args.id });
+  const submits = rig.store.submits;
+  t.same(await rig.client.call("service.create", args, never), { id: args.id });
+  t.equal(rig.store.submits, submits, "nothing is written again");
+  t.match(
+    await refusal(rig, "service.create", { ...args, spec: aSpec("other") }),
+    /^409 an object with id/,
+  );
+});
+
+t.test("what the creation of a service refuses, in Docker's words", async t => {
+  const rig = controlRig();
+  const ports = (published: number, mode: "ingress" | "host", protocol: "tcp" | "udp" = "tcp") => ({
+    EndpointSpec: {
+      Ports: [
+        {
+          PublishedPort: published,
+          TargetPort: 80,
+          PublishMode: mode,
+          Protocol: protocol,
+        },
+      ],
+    },
+  });
+  const web = await create(rig, aSpec("web", ports(8080, "ingress")));
+  const edge = await create(rig, aSpec("edge", ports(9000, "host")));
+  const container = (fields: object) => ({
+    TaskTemplate: { ContainerSpec: { Image: "app:1", ...fields } },
+  });
+  const rpc = (code: string, text: string) => `rpc error: code = ${code} desc = ${text}`;
+  const cases: readonly (readonly [string, object, string])[] = [
+    ["no container", { Name: "a" }, "400 mismatched Runtime and *Spec fields"],
+    [
+      "name taken",
+      aSpec("web"),
+      `409 ${rpc("AlreadyExists", "name conflicts with an existing object: service web already exists")}`,
+    ],
+    [
+      "name taken in other case",
+      aSpec("WEB"),
+      `409 ${rpc("AlreadyExists", "name conflicts with an existing object: service WEB already exists")}`,
+    ],
+    [
+      "bad constraint",
+      aSpec("a", {
+        TaskTemplate: {
+          ContainerSpec: { Image: "app:1" },
+          Placement: { Constraints: ["node.role=manager"] },
+        },
+      }),
+      `500 ${rpc("Unknown", "constraint expected one operator from ==, !=")}`,
+    ],
+    [
+      "ingress port of another",
+      aSpec("a", ports(8080, "ingress")),
+      `400 ${rpc("InvalidArgument", `port '8080' is already in use by service 'web' (${web}) as an ingress port`)}`,
+    ],
+    [
+      "host port that is an ingress port",
+      aSpec("a", ports(8080, "host")),
+      `400 ${rpc("InvalidArgument", `port '8080' is already in use by service 'web' (${web}) as an ingress port`)}`,
+    ],
+    [
+      "ingress port that is a host port",
+      aSpec("a", ports(9000, "ingress")),
+      `400 ${rpc("InvalidArgument", `port '9000' is already in use by service 'edge' (${edge}) as a host-published port`)}`,
+    ],
+    ["host port that is a host port", aSpec("h", ports(9000, "host")), "done"],
+    ["the same port of another protocol", aSpec("u", ports(8080, "ingress", "udp")), "done"],
+    [
+      "missing secret",
+      {
+        Name: "a",
+        ...container({ Secrets: [{ SecretID: "x", SecretName: "s", File: { Name: "s" } }] }),
+      },
+      `400 ${rpc("InvalidArgument", "secret not found: s")}`,
+    ],
+    [
+      "missing configs",
+      {
+        Name: "a",
+        ...container({
+          Configs: [
+            { ConfigID: "x", ConfigName: "c", File: { Name: "c" } },
+            { ConfigID: "y", ConfigName: "d", File: { Name: "d" } },
+          ],
+        }),
+      },
+      `400 ${rpc("InvalidArgument", "configs not found: c, d")}`,
+    ],
+    [
+      "missing network",
+      aSpec("a", {
+        TaskTemplate: { ContainerSpec: { Image: "app:1" }, Networks: [{ Target: "nosuch" }] },
+      }),
+      "404 network nosuch not found",
+    ],
+  ];
+  for (const [what, spec, expected] of cases) {
+    const args = { id: anId(), spec, fallbackName: "", registryAuth: "" };
+    t.equal(await refusal(rig, "service.create", args), expected, what);
+  }
+});
+
+t.test("two creations that want one port at once: one gets it", async t => {
+  const rig = controlRig();
+  const spec = (name: string) =>
+    aSpec(name, { EndpointSpec: { Ports: [{ PublishedPort: 8080, TargetPort: 80 }] } });
+  const results = await Promise.allSettled([create(rig, spec("a")), create(rig, spec("b"))]);
+  t.same(results.map(result => result.status).sort(), ["fulfilled", "rejected"]);
+});
+
+t.test("networks are found by name and kept by id", async t => {
+  const rig = controlRig();
+  const { id } = await rig.client.call(
+    "network.create",
+    { id: anId(), spec: { Name: "back", Driver: "overlay" } },
+    never,
+  );
+  const spec = aSpec("web", {
+    TaskTemplate: {
+      ContainerSpec: { Image: "app:1" },
+      Networks: [{ Target: "back" }, { Target: "host" }],
+    },
+  });
+  await create(rig, spec);
+  const targets = rig.store.view.serviceByName("web")?.spec.TaskTemplate?.Networks;
+  t.same(
+    targets?.map(network => network.Target),
+    [id, "host"],
+  );
+  t.equal(
+    await refusal(rig, "network.remove", { ref: "back" }),
+    `400 rpc error: code = FailedPrecondition desc = network ${id} is in use by service ${rig.store.view.serviceByName("web")?.id}`,
+  );
+});
+
+t.test("an update is a new spec version with the one before to go back to", async t => {
+  const rig = controlRig();
+  const id = await create(rig, aSpec("web"));
+  await update(rig, "web", { ...aSpec("web"), Labels: { v: "2" } });
+  const two = rig.store.view.table("services").get(id);
+  t.match(two, { specVersion: 2, previousSpecVersion: 1, allocated: false, updateStatus: null });
+  t.same(two?.previousSpec?.Labels, undefined);
+  await update(rig, "web", aSpec("web"), { rollback: "previous" });
+  const three = rig.store.view.table("services").get(id);
+  t.equal(three?.specVersion, 3, "a version is never used twice");
+  t.same(three?.spec.Labels, undefined);
+  t.same(three?.previousSpec?.Labels, { v: "2" });
+  t.match(three?.updateStatus, {
+    state: "rollback_started",
+    message: "manually requested rollback",
+  });
+  t.ok(rig.store.view.table("serviceSpecs").get(`${id}.3`));
+});
+
+t.test("every update of a job is one more execution", async t => {
+  const rig = controlRig();
+  const job = aSpec("job", { Mode: { ReplicatedJob: { MaxConcurrent: 1, TotalCompletions: 2 } } });
+  const id = await create(rig, job);
+  t.equal(rig.store.view.table("services").get(id)?.jobIteration, 0);
+  await update(rig, "job", job);
+  t.equal(rig.store.view.table("services").get(id)?.jobIteration, 1);
+});
+
+t.test("what an update of a service refuses", async t => {
+  const rig = controlRig();
+  const id = await create(rig, aSpec("web"));
+  const rpc = (code: string, text: string) => `rpc error: code = ${code} desc = ${text}`;
+  const cases: readonly (readonly [
+    string,
+    object,
+    Partial<OperationArgs<"service.update">>,
+    string,
+  ])[] = [
+    ["stale", aSpec("web"), { version: 1 }, `500 ${rpc("Unknown", "update out of sequence")}`],
+    ["unknown", aSpec("web"), { ref: "nosuch" }, "404 service nosuch not found"],
+    [
+      "rename",
+      aSpec("other"),
+      {},
+      `501 ${rpc("Unimplemented", "renaming services is not supported")}`,
+    ],
+    [
+      "mode",
+      aSpec("web", { Mode: { Global: {} } }),
+      {},
+      `501 ${rpc("Unimplemented", "service mode change is not allowed")}`,
+    ],
+    [
+      "nothing to go back to",
+      aSpec("web"),
+      { rollback: "previous" },
+      `400 ${rpc("FailedPrecondition", `service ${id} does not have a previous spec`)}`,
+    ],
+    ["odd rollback", aSpec("web"), { rollback: "bogus" }, "500 unrecognized rollback option bogus"],
+    [
+      "odd auth",
+      aSpec("web"),
+      { registryAuthFrom: "bogus" },
+      "500 unsupported registryAuthFrom value",
+    ],
+    [
+      "no previous auth",
+      aSpec("web"),
+      { registryAuthFrom: "previous-spec" },
+      "500 service does not have a previous spec",
+    ],
+  ];
+  for (const [what, spec, more, expected] of cases) {
+    const { version } = await rig.client.call("service.get", { ref: "web" }, never);
+    const args = {
+      ref: "web",
+      spec,
+      version,
+      fallbackName: "",
+      registryAuth: "",
+      registryAuthFrom: "",
+      rollback: "",
+      ...more,
+    };
+    t.equal(await refusal(rig, "service.update", args), expected, what);
+  }
+  t.equal(rig.store.view.table("services").get(id)?.specVersion, 1, "nothing was written");
+});
+
+t.test("image credentials stay with the service until others are given", async t => {
+  const rig = controlRig();
+  const id = await create(rig, aSpec("web"), "c2VjcmV0");
+  const auth = () =>
+    rig.store.view.table("services").get(id)?.spec.TaskTemplate?.ContainerSpec?.PullOptions;
+  t.same(auth(), { RegistryAuth: "c2VjcmV0" });
+  await update(rig, "web", aSpec("web"));
+  t.same(auth(), { RegistryAuth: "c2VjcmV0" }, "kept");
+  await update(rig, "web", aSpec("web"), { registryAuth: "bmV3" });
+  t.same(auth(), { RegistryAuth: "bmV3" });
+  await update(rig, "web", aSpec("web"), { registryAuthFrom: "previous-spec" });
+  t.same(auth(), { RegistryAuth: "c2VjcmV0" }, "of the spec before");
+});
+
+t.test("a removed service is gone for its users at once", async t => {
+  const rig = controlRig();
+  const id = await create(rig, aSpec("web"));
+  await rig.client.call("service.remove", { ref: "web" }, never);
+  t.equal(rig.store.view.table("services").get(id)?.pendingDelete, true);
+  t.equal(
+    await refusal(rig, "service.get", { ref: id }),
+    "404 service web not found".replace("web", id),
+  );
+  t.equal(await refusal(rig, "service.remove", { ref: "web" }), "404 service web not found");
+  t.same(await rig.client.call("service.list", { filters: {}, status: false }, never), []);
+  const again = await create(rig, aSpec("web"));
+  t.not(again, id, "its name is free");
+  t.equal((await rig.client.call("service.get", { ref: "web" }, never)).id, again);
+});
+
+t.test("objects are found by id, name, then unique prefix", async t => {
+  const rig = controlRig();
+  const ids = ["abc1", "abd2", "abd"].map(text => text.padEnd(25, "z"));
+  const names = ["one", "two", "abd"];
+  for (const [i, id] of ids.entries()) {
+    const args = { id, spec: aSpec(names[i] ?? ""), fallbackName: "", registryAuth: "" };
+    await rig.client.call("service.create", args, never);
+  }
+  const find = async (ref: string) =>
+    (await rig.client.call("service.get", { ref }, never)).spec.Name;
+  t.equal(await find(ids[0] ?? ""), "one");
+  t.equal(await find("two"), "two");
+  t.equal(await find("TWO"), "two", "names have no case");
+  t.equal(await find("abc"), "one");
+  t.equal(await find("abd"), "abd", "a name goes before a prefix");
+  t.equal(
+    await refusal(rig, "service.get", { ref: "ab" }),
+    "400 service ab is ambiguous (3 matches found)",
+  );
+  t.equal(await refusal(rig, "service.get", { ref: "" }), "404 service  not found");
+});
+
+const tasks: readonly Change[] = [
+  ["t1", "running", "running", 1],
+  ["t2", "running", "ready", 2],
+  ["t3", "complete", "shutdown", 3],
+].map(([id, state, desired, slot]) => ({
+  op: "create",
+  table: "tasks",
+  row: aTask({
+    id: String(id),
+    serviceId: "s".padEnd(25, "0"),
+    serviceName: "web",
+    slot: Number(slot),
+    nodeId: SELF_ID,
+    status: aStatus(state as "running"),
+    desiredState: desired as "running",
+  }),
+}));
+
+t.test("task filters", async t => {
+  const rig = controlRig();
+  const args = {
+    id: "s".padEnd(25, "0"),
+    spec: aSpec("web", { Labels: { tier: "front" } }),
+    fallbackName: "",
+    registryAuth: "",
+  };
+  await rig.client.call("service.create", args, never);
+  rig.store.put(...tasks);
+  const list = async (filters: Record<string, string[]>) =>
+    (await rig.client.call("task.list", { filters }, never)).map(view => view.task.id);
+  t.same(await list({}), ["t1", "t2", "t3"]);
+  t.same(await list({ service: ["web"], "desired-state": ["running"] }), ["t1"]);
+  t.same(await list({ "desired-state": ["accepted"] }), ["t2"]);
+  t.same(await list({ node: [SELF_ID.slice(0, 5)] }), ["t1", "t2", "t3"]);
+  t.same(await list({ name: ["web.2"] }), ["t2"]);
+  t.same(await list({ label: ["tier=front"], id: ["t3"] }), ["t3"]);
+  t.same(await list({ label: ["tier=back"] }), []);
+  t.same(await list({ "_up-to-date": ["true"] }), ["t1", "t2", "t3"]);
+  t.same(await list({ runtime: ["plugin"] }), []);
+  await update(rig, "web", aSpec("web", { Labels: { tier: "back" } }));
+  t.same(await list({ "_up-to-date": ["true"] }), ["t1", "t2", "t3"], "the template is the same");
+  await update(rig, "web", {
+    ...aSpec("web"),
+    TaskTemplate: { ContainerSpec: { Image: "app:2" } },
+  });
+  t.same(await list({ "_up-to-date": ["true"] }), []);
+  const cases = [
+    [{ foo: ["x"] }, "400 Invalid filter 'foo'"],
+    [{ "desired-state": ["bogus"] }, "400 Invalid desired-state filter: 'bogus'"],
+    [{ service: ["nosuch"] }, "404 service nosuch not found"],
+    [{ node: ["self"] }, "404 node self not found"],
+  ] as const;
+  for (const [filters, expected] of cases) {
+    t.equal(await refusal(rig, "task.list", { filters }), expected);
+  }
+});
+
+t.test("service lists, with their counts", async t => {
+  const rig = controlRig();
+  const id = "s".padEnd(25, "0");
+  const replicated = aSpec("web", { Mode: { Replicated: { Replicas: 5 } }, Labels: { a: "b" } });
+  await rig.client.call(
+    "service.create",
+    { id, spec: replicated, fallbackName: "", registryAuth: "" },
+    never,
+  );
+  await create(rig, aSpec("worker", { Mode: { Global: {} } }));
+  rig.store.put(...tasks);
+  const list = async (filters: Record<string, string[]>) =>
+    (await rig.client.call("service.list", { filters, status: true }, never)).map(view => [
+      view.service.spec.Name,
+      view.status?.running,
+      view.status?.desired,
+    ]);
+  t.same(await list({ name: ["we"] }), [["web", 2, 5]]);
+  t.same(await list({ mode: ["global"] }), [["worker", 0, 0]]);
+  t.same(await list({ mode: ["bogus"] }), []);
+  t.same(await list({ label: ["a"], id: [id.slice(0, 3)] }), [["web", 2, 5]]);
+  t.equal(
+    await refusal(rig, "service.list", { filters: { foo: [] }, status: false }),
+    "400 Invalid filter 'foo'",
+  );
+});
+
+t.test("node roles change only while a quorum remains", async t => {
+  const rig = controlRig();
+  const version = async () =>
+    (await rig.client.call("node.get", { ref: SELF_ID }, never)).node.version;
+  const worker = { Role: "worker", Availability: "active" };
+  const demote = async (ref = SELF_ID) =>
+    refusal(rig, "node.update", { ref, spec: worker, version: await version() });
+  const rpc = (text: string) => `400 rpc error: code = FailedPrecondition desc = ${text}`;
+  t.equal(await demote(), rpc("attempting to demote the last manager of the swarm"));
+  for (const raftId of [2, 3]) {
+    const nodeId = String(raftId).repeat(25);
+    const spec = { Role: "manager" as const, Availability: "active" as const };
+    rig.store.put(
+      { op: "create", table: "nodes", row: aNode({ id: nodeId, spec }) },
+      { op: "create", table: "members", row: { id: String(raftId), nodeId, raftId, addr: "" } },
+    );
+  }
+  rig.raft.voters = [1, 2, 3];
+  rig.raft.unreachable.add(3);
+  t.equal(
+    await demote(),
+    rpc("can't remove member from the raft: this would result in a loss of quorum"),
+  );
+  rig.raft.unreachable.clear();
+  t.equal(await demote(), "done");
+  t.equal(rig.store.view.table("nodes").get(SELF_ID)?.spec.Role, "worker");
+});
+
+t.test("what an update of a node refuses", async t => {
+  const rig = controlRig();
+  const cases = [
+    [{ Role: "boss", Availability: "active" }, 1, '400 invalid Role: "boss"'],
+    [{ Role: "manager", Availability: "bogus" }, 1, '400 invalid Availability: "bogus"'],
+    [
+      { Role: "manager", Availability: "drain" },
+      99,
+      "500 rpc error: code = Unknown desc = update out of sequence",
+    ],
+  ] as const;
+  for (const [spec, version, expected] of cases) {
+    t.equal(await refusal(rig, "node.update", { ref: SELF_ID, spec, version }), expected);
+  }
+});
+
+t.test("a node is removed when it is down, or by force, and its tasks are given up", async t => {
+  const rig = controlRig();
+  const id = "2".repeat(25);
+  rig.store.put(
+    { op: "create", table: "nodes", row: aNode({ id }) },
+    {
+      op: "create",
+      table: "tasks",
+      row: aTask({ id: "t1", nodeId: id, status: aStatus("running") }),
+    },
+    {
+      op: "create",
+      table: "tasks",
+      row: aTask({ id: "t2", nodeId: id, status: aStatus("failed") }),
+    },
+  );
+  const rpc = (text: string) => `400 rpc error: code = FailedPrecondition desc = ${text}`;
+  t.equal(
+    await refusal(rig, "node.remove", { ref: SELF_ID, force: true }),
+    rpc(
+      `node ${SELF_ID} is a cluster manager and is a member of the raft cluster. It must be demoted to worker before removal`,
+    ),
+  );
+  t.equal(
+    await refusal(rig, "node.remove", { ref: id, force: false }),
+    rpc(`node ${id} is not down and can't be removed`),
+  );
+  t.equal(await refusal(rig, "node.remove", { ref: id, force: true }), "done");
+  t.equal(rig.store.view.table("nodes").get(id), undefined);
+  t.equal(rig.store.view.table("tasks").get("t1")?.status.state, "orphaned");
+  t.equal(rig.store.view.table("tasks").get("t2")?.status.state, "failed");
+});
+
+t.test("the swarm's spec and tokens", async t => {
+  const rig = controlRig();
+  const swarm = () => rig.client.call("swarm.get", {}, never);
+  t.notOk("rootCa" in (await swarm()), "the root key stays");
+  const change = async (spec: object, more = {}) => {
+    const { version } = await swarm();
+    const args = { spec, version, rotateWorkerToken: false, rotateManagerToken: false, ...more };
+    return refusal(rig, "swarm.update", args);
+  };
+  t.equal(await change({ Orchestration: { TaskHistoryRetentionLimit: 0 } }), "done");
+  const { spec, joinTokens } = await swarm();
+  t.equal(spec.Orchestration.TaskHistoryRetentionLimit, 0);
+  t.equal(spec.Raft.SnapshotInterval, 10_000, "what is not said is the default");
+  t.equal(await change(spec, { rotateWorkerToken: true }), "done");
+  const rotated = (await swarm()).joinTokens;
+  t.not(rotated.worker, joinTokens.worker);
+  t.equal(rotated.manager, joinTokens.manager);
+  t.equal(await change({ Name: "other" }), '400 swarm spec must be named "default"');
+  t.equal(
+    await change({ CAConfig: { NodeCertExpiry: 60e9 } }),
+    "400 rpc error: code = InvalidArgument desc = minimum certificate expiry time is: 1h0m0s",
+  );
+  t.equal(
+    await change({}, { version: 1_000 }),
+    "500 rpc error: code = Unknown desc = update out of sequence",
+  );
+});
+
+t.test("secrets and configs", async t => {
+  const rig = controlRig();
+  const rpc = (code: string, text: string) => `rpc error: code = ${code} desc = ${text}`;
+  for (const noun of ["secret", "config"] as const) {
+    const id = anId();
+    const spec = { Name: "one", Data: "aHVudGVyMg==" };
+    await rig.client.call(`${noun}.create`, { id, spec }, never);
+    t.same(await rig.client.call(`${noun}.create`, { id, spec }, never), { id }, "again");
+    const got = await rig.client.call(`${noun}.get`, { ref: "one" }, never);
+    t.equal(got.spec.Data, noun === "secret" ? undefined : "aHVudGVyMg==");
+    t.equal(
+      await refusal(rig, `${noun}.create`, { id: anId(), spec }),
+      `409 ${rpc("AlreadyExists", `${noun} one already exists`)}`,
+    );
+    t.equal(
+      await refusal(rig, `${noun}.update`, {
+        ref: id,
+        spec: { ...spec, Data: "AAAA" },
+        version: 1,
+      }),
+      `400 ${rpc("InvalidArgument", "only updates to Labels are allowed")}`,
+    );
+    t.equal(
+      await refusal(rig, `${noun}.update`, { ref: id, spec, version: 1 }),
+      `500 ${rpc("Unknown", "update out of sequence")}`,
+    );
+    const labelled = { Name: "one", Labels: { a: "b" } };
+    await rig.client.call(
+      `${noun}.update`,
+      { ref: id, spec: labelled, version: got.version },
+      never,
+    );
+    const list = await rig.client.call(`${noun}.list`, { filters: { label: ["a=b"] } }, never);
+    t.same(
+      list.map(row => row.spec.Name),
+      ["one"],
+    );
+    const refs =
+      noun === "secret"
+        ? { Secrets: [{ SecretID: id, SecretName: "one", File: { Name: "x" } }] }
+        : { Configs: [{ ConfigID: id, ConfigName: "one", File: { Name: "x" } }] };
+    await create(rig, {
+      Name: `uses-${noun}`,
+      TaskTemplate: { ContainerSpec: { Image: "app:1", ...refs } },
+    });
+    t.equal(
+      await refusal(rig, `${noun}.remove`, { ref: "one" }),
+      `400 ${rpc("InvalidArgument", `${noun} 'one' is in use by the following service: uses-${noun}`)}`,
+    );
+    await rig.client.call("service.remove", { ref: `uses-${noun}` }, never);
+    t.equal(await refusal(rig, `${noun}.remove`, { ref: "one" }), "done");
+    t.equal(await refusal(rig, `${noun}.get`, { ref: "one" }), `404 ${noun} one not found`);
+  }
+});
+
+t.test("one ingress network, and names once", async t => {
+  const rig = controlRig();
+  const make = (spec: object) => refusal(rig, "network.create", { id: anId(), spec });
+  t.equal(await make({ Name: "ingress", Driver: "overlay", Ingress: true }), "done");
+  t.equal(await make({ Name: "n1", Driver: "overlay" }), "done");
+  t.equal(await make({ Name: "n1", Driver: "overlay" }), "409 network with name n1 already exists");
+  t.match(
+    await make({ Name: "n2", Ingress: true }),
+    /^409 rpc error: code = AlreadyExists desc = ingress network \(.*\) is already present$/,
+  );
+  await create(
+    rig,
+    aSpec("web", { EndpointSpec: { Ports: [{ PublishedPort: 80, TargetPort: 80 }] } }),
+  );
+  t.match(
+    await refusal(rig, "network.remove", { ref: "ingress" }),
+    /^400 rpc error: code = FailedPrecondition desc = ingress network cannot be removed because service .* depends on it$/,
+  );
+});
+
+t.test("a conflict at the commit reads as one found before", async t => {
+  const rig = controlRig();
+  await create(rig, aSpec("web"));
+  rig.store.failWith = new SwarmError("out_of_sequence", "row changed");
+  t.equal(
+    await refused(update(rig, "web", aSpec("web"))),
+    "500 rpc error: code = Unknown desc = update out of sequence",
+  );
+});
+
+t.test("only the leader writes", async t => {
+  const rig = controlRig();
+  rig.raft.leaderId = 2;
+  const args = { id: anId(), spec: aSpec("web"), fallbackName: "", registryAuth: "" };
+  await t.rejects(rig.service.run("service.create", args, never), { code: "not_leader" });
+  rig.raft.leaderId = 1;
+  rig.raft.term = 2;
+  rig.raft.barrierError = new SwarmError("unavailable", "not yet");
+  await t.rejects(rig.service.run("service.create", args, never), { code: "unavailable" });
+  rig.raft.barrierError = null;
+  await rig.service.run("service.create", args, never);
+  const { barriers } = rig.raft;
+  await rig.service.run("service.remove", { ref: "web" }, never);
+  t.equal(rig.raft.barriers, barriers, "a term is caught up with once");
+});
