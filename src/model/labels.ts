@@ -24,13 +24,8 @@ export const SERVICE_LABELS: readonly LabelRule[] = [
   { key: "swarmd.placement.strategy", ...oneOf("spread", "binpack", "random") },
   {
     key: "swarmd.update.deadline",
-    allowed: "a duration above zero such as 90s, 10m or 1h30m",
-    accepts: value => (parseDurationNs(value) ?? 0) > 0,
-  },
-  {
-    key: "swarmd.restart.backoff",
-    allowed: "off, on, or the longest delay as a duration such as 5m",
-    accepts: value => value === "off" || value === "on" || (parseDurationNs(value) ?? 0) > 0,
+    allowed: "a duration such as 90s, 10m or 1h30m, or 0 for none",
+    accepts: value => value === "0" || parseDurationNs(value) !== null,
   },
 ];
 

@@ -325,7 +325,7 @@ t.test("a wrong service is refused in Docker's words", async t => {
       "a label that does not exist",
       labelled({ "swarmd.frobnicate": "1" }),
       `${INVALID}unknown label swarmd.frobnicate: swarmd's labels are ` +
-        "swarmd.placement.strategy, swarmd.update.deadline, swarmd.restart.backoff",
+        "swarmd.placement.strategy, swarmd.update.deadline",
     ],
     [
       "a label with a wrong value",
@@ -337,7 +337,7 @@ t.test("a wrong service is refused in Docker's words", async t => {
       "a label with no duration",
       labelled({ "swarmd.update.deadline": "10" }),
       `${INVALID}invalid value '10' of label swarmd.update.deadline: ` +
-        "it must be a duration above zero such as 90s, 10m or 1h30m",
+        "it must be a duration such as 90s, 10m or 1h30m, or 0 for none",
     ],
     [
       "a service's label on the container",
