@@ -25,7 +25,7 @@ export const SERVICE_LABELS: readonly LabelRule[] = [
   {
     key: "swarmd.update.deadline",
     allowed: "a duration such as 90s, 10m or 1h30m, or 0 for none",
-    accepts: value => value === "0" || parseDurationNs(value) !== null,
+    accepts: value => value === "0" || parseDurationMs(value) !== null,
   },
 ];
 
@@ -104,25 +104,22 @@ function editDistance(a: string, b: string): number {
   return row[b.length] ?? 0;
 }
 
-const UNIT_NS: ReadonlyMap<string, number> = new Map([
-  ["ns", 1],
-  ["us", 1e3],
-  ["µs", 1e3],
-  ["ms", 1e6],
-  ["s", 1e9],
-  ["m", 60e9],
-  ["h", 3600e9],
+const UNIT_MS: ReadonlyMap<string, number> = new Map([
+  ["ms", 1],
+  ["s", 1_000],
+  ["m", 60_000],
+  ["h", 3_600_000],
 ]);
 
 const DURATION_LENGTH_MAX = 64;
 
-/** Nanoseconds of a Go duration ("1h30m", "500ms"); null when it is none. No sign. */
-export function parseDurationNs(text: string): number | null {
+/** Milliseconds of a duration as Go writes it ("1h30m", "500ms"); null when it is none. No sign. */
+export function parseDurationMs(text: string): number | null {
   if (text.length > DURATION_LENGTH_MAX) return null;
-  if (!/^(?:[0-9]+(?:\.[0-9]+)?(?:ns|us|µs|ms|s|m|h))+$/.test(text)) return null;
+  if (!/^(?:[0-9]+(?:\.[0-9]+)?(?:ms|s|m|h))+$/.test(text)) return null;
   let total = 0;
-  for (const [, digits = "", unit = ""] of text.matchAll(/([0-9.]+)(ns|us|µs|ms|s|m|h)/g)) {
-    total += Number(digits) * (UNIT_NS.get(unit) ?? 0);
+  for (const [, digits = "", unit = ""] of text.matchAll(/([0-9.]+)(ms|s|m|h)/g)) {
+    total += Number(digits) * (UNIT_MS.get(unit) ?? 0);
   }
   return Number.isSafeInteger(Math.round(total)) ? Math.round(total) : null;
 }
