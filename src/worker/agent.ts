@@ -2,7 +2,7 @@ import { setMaxListeners } from "node:events";
 import { aborted, type Deferred, newDeferred, TaskGroup, withSignal } from "../base/async.ts";
 import { Backoff, type BackoffOptions } from "../base/backoff.ts";
 import { type Clock, sleep, type Timer } from "../base/clock.ts";
-import { assert, errorMessage, SwarmError } from "../base/errors.ts";
+import { assert, errorMessage, SwarmError, toSwarmError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Rng } from "../base/rng.ts";
 import type {
@@ -19,29 +19,16 @@ import { ABSENT_CONTAINER, type FoundContainer } from "./core/container-view.ts"
 import { planAssignments, planOwnership, type TaskAction } from "./core/reconcile.ts";
 import type { TaskWork } from "./core/task-work.ts";
 import { DependencyStore } from "./dependency-store.ts";
+import { DescriptionCache } from "./description-cache.ts";
 import { EngineOutage } from "./engine-outage.ts";
 import type { Executor, ExecutorEvent } from "./executor.ts";
 import type { LocalStore, TaskRecord } from "./local-store.ts";
 import { readTaskLogs } from "./logs/task-logs.ts";
-import { Semaphore } from "./semaphore.ts";
-import {
-  DEFAULT_STOP_GRACE_MS,
-  type RunnerDeps,
-  type StepSlots,
-  TaskRunner,
-} from "./task-runner.ts";
-
-/** Parallel steps: more starts than this make each of them slower on a small machine, not all. */
-export const START_SLOTS = 8;
-const INSPECT_SLOTS = 16;
-const PULL_SLOTS = 3;
-const STOP_SLOTS = 128;
-const REMOVE_SLOTS = 8;
+import { newStepSlots, START_SLOTS } from "./step-slots.ts";
+import { DEFAULT_STOP_GRACE_MS, type RunnerDeps, TaskRunner } from "./task-runner.ts";
 
 /** How often what runs is compared with what should, in case an event was missed. */
 export const AUDIT_INTERVAL_MS = 60_000;
-/** How old a description of the node may be. */
-export const DESCRIPTION_MAX_AGE_MS = 20_000;
 /** An outage shorter than this is not worth a word in every task's status. */
 export const ENGINE_LOST_REPORT_MS = 10_000;
 /** Orphans removed in one pass; the rest waits for the next. */
@@ -77,14 +64,12 @@ export class Agent implements AgentPort {
   readonly #deps: AgentDeps;
   readonly #dependencies = new DependencyStore();
   readonly #outage: EngineOutage;
+  readonly #description: DescriptionCache;
   readonly #runners = new Map<string, TaskRunner>();
   /** Assignments of tasks that are being forgotten, to start over with afterwards. */
   readonly #returning = new Map<string, AssignedTask>();
   readonly #runnerDeps: RunnerDeps;
-  #description: NodeDescription | null = null;
-  #describedAtMs = Number.NEGATIVE_INFINITY;
   #lostTimer: Timer | null = null;
-  #describing: Promise<NodeDescription> | null = null;
   #group: TaskGroup | null = null;
   #loading: Promise<void> | null = null;
   /** The first look at the Engine is done: runners may work. */
@@ -97,10 +82,11 @@ export class Agent implements AgentPort {
   constructor(options: AgentOptions, deps: AgentDeps) {
     this.#options = options;
     this.#deps = deps;
+    this.#description = new DescriptionCache(deps);
     this.#outage = new EngineOutage({ bootedAtMs: options.bootedAtMs }, { clock: deps.clock });
     this.#runnerDeps = {
       ...deps,
-      slots: newSlots(options.startSlots ?? START_SLOTS),
+      slots: newStepSlots(options.startSlots ?? START_SLOTS),
       workOf: assigned => this.#workOf(assigned),
       wasInterrupted: finishedAtMs => this.#outage.covers(finishedAtMs),
     };
@@ -134,32 +120,12 @@ export class Agent implements AgentPort {
   }
 
   /**
-   * At most DESCRIPTION_MAX_AGE_MS old while the Engine answers; the last one while it does not.
-   * Throws `unavailable` when it has never answered.
+   * Seconds old at most while the Engine answers; the last one while it does not. Throws
+   * `unavailable` when it has never answered.
    */
   async describe(): Promise<NodeDescription> {
     await this.#load();
-    const ageMs = this.#deps.clock.monoMs() - this.#describedAtMs;
-    if (this.#description !== null && ageMs < DESCRIPTION_MAX_AGE_MS) return this.#description;
-    this.#describing ??= this.#fetchDescription().finally(() => {
-      this.#describing = null;
-    });
-    try {
-      return await this.#describing;
-    } catch (error) {
-      if (this.#description === null) throw error;
-      return this.#description;
-    }
-  }
-
-  async #fetchDescription(): Promise<NodeDescription> {
-    const signal = this.#group?.signal ?? new AbortController().signal;
-    const description = await this.#deps.executor.describe(signal);
-    const isNew = JSON.stringify(description) !== JSON.stringify(this.#description);
-    this.#description = description;
-    this.#describedAtMs = this.#deps.clock.monoMs();
-    if (isNew) await this.#deps.store.saveDescription(description);
-    return description;
+    return this.#description.get(this.#group?.signal ?? new AbortController().signal);
   }
 
   async applyAssignments(changes: readonly AssignmentChange[], complete: boolean): Promise<void> {
@@ -171,10 +137,16 @@ export class Agent implements AgentPort {
       if (action.kind === "add") added.push(this.#add(newRecord(action.assigned)));
       else touched.push(...this.#change(action));
     }
-    await this.#deps.store.save(
-      [...added, ...touched].map(runner => runner.record),
-      [],
-    );
+    try {
+      await this.#deps.store.save(
+        [...added, ...touched].map(runner => runner.record),
+        [],
+      );
+    } catch (error) {
+      // As if it had never come: the session ends, and the next one brings it again.
+      for (const runner of added) this.#runners.delete(runner.record.assigned.task.id);
+      throw toSwarmError(error, "unavailable");
+    }
     if (this.#started) for (const runner of added) this.#begin(runner);
     // One that waits for a secret may have it now.
     for (const runner of this.#runners.values()) runner.poke();
@@ -236,7 +208,7 @@ export class Agent implements AgentPort {
   }
 
   async #readStore(): Promise<void> {
-    this.#description = await this.#deps.store.loadDescription();
+    await this.#description.load();
     for (const record of await this.#deps.store.load()) this.#add(record);
   }
 
@@ -262,18 +234,30 @@ export class Agent implements AgentPort {
     this.#runners.delete(taskId);
     const again = this.#returning.get(taskId);
     this.#returning.delete(taskId);
-    if (again === undefined) await this.#deps.store.save([], [taskId]);
+    if (again === undefined) await this.#keep("forgotten", this.#deps.store.save([], [taskId]));
     else {
       const runner = this.#add(newRecord(again));
-      await this.#deps.store.save([runner.record], []);
+      await this.#keep("returned", this.#deps.store.save([runner.record], []));
       this.#begin(runner);
     }
     if (this.#runners.size === 0) this.#emptied?.resolve();
   }
 
+  /** What cannot be written is found out again after a restart; no task stops for it. */
+  async #keep(what: string, writing: Promise<void>): Promise<void> {
+    try {
+      await writing;
+    } catch (error) {
+      this.#deps.logger.error("cannot write to the worker's database", {
+        what,
+        error: errorMessage(error),
+      });
+    }
+  }
+
   #workOf(assigned: AssignedTask): TaskWork {
     const { nodeId, clusterId, hostname } = this.#options;
-    const seen = this.#description;
+    const seen = this.#description.latest;
     return {
       assigned,
       node: {
@@ -311,9 +295,11 @@ export class Agent implements AgentPort {
       this.#runners.get(event.taskId)?.invalidate();
       return;
     }
-    this.#describedAtMs = Number.NEGATIVE_INFINITY;
+    this.#description.expire();
     await this.describe();
     await this.#audit(signal);
+    // What happened while nobody listened (a health, a restart) shows in no listing.
+    for (const runner of this.#runners.values()) runner.recheck();
     this.#onEngineBack();
     this.#startRunners();
   }
@@ -390,18 +376,4 @@ export class Agent implements AgentPort {
 function newRecord(assigned: AssignedTask): TaskRecord {
   const { desiredState, status } = assigned.task;
   return { assigned, goal: desiredState, status, stopReason: null };
-}
-
-function newSlots(startSlots: number): StepSlots {
-  const making = new Semaphore({ slots: startSlots });
-  const stopping = new Semaphore({ slots: STOP_SLOTS });
-  return {
-    inspect: new Semaphore({ slots: INSPECT_SLOTS }),
-    pull: new Semaphore({ slots: PULL_SLOTS }),
-    create: making,
-    start: making,
-    stop: stopping,
-    kill: stopping,
-    remove: new Semaphore({ slots: REMOVE_SLOTS }),
-  };
 }

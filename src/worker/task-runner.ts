@@ -23,16 +23,13 @@ import {
 import { type TaskWork, taskName } from "./core/task-work.ts";
 import type { ContainerRef, Executor } from "./executor.ts";
 import type { LocalStore, TaskRecord } from "./local-store.ts";
-import type { Semaphore } from "./semaphore.ts";
+import type { StepSlots } from "./step-slots.ts";
 
 /** Pause before a failed step is tried again. */
 export const STEP_BACKOFF: BackoffOptions = { baseMs: 200, maxMs: 10_000 };
 /** Docker's default between stop signal and SIGKILL. */
 export const DEFAULT_STOP_GRACE_MS = 10_000;
 const NS_PER_MS = 1_000_000;
-
-/** How many steps of a kind run at once on this node. */
-export type StepSlots = Readonly<Record<StepKind, Semaphore>>;
 
 export interface RunnerDeps {
   readonly executor: Executor;
@@ -131,6 +128,11 @@ export class TaskRunner {
     this.#news += 1;
     this.#container = null;
     this.poke();
+  }
+
+  /** Events may have been missed. What has ended does not change any more. */
+  recheck(): void {
+    if (!isTerminal(this.#record.status.state)) this.invalidate();
   }
 
   /** What a listing of all containers says; undefined = not in it. */

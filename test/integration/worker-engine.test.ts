@@ -383,6 +383,27 @@ t.test("a real Engine", { skip, timeout: TIMEOUT_MS }, async t => {
   });
 });
 
+t.test("an Engine with live-restore", { skip, timeout: TIMEOUT_MS }, async t => {
+  const engine = await PrivateEngine.start(["--live-restore"]);
+  t.teardown(() => engine.close());
+  const worker = new Worker(engine);
+  await worker.start();
+  t.teardown(() => worker.stop());
+  for (const signal of ["TERM", "KILL"] as const) {
+    await worker.run(signal, { Healthcheck: { Test: ["CMD", "true"], Interval: 100 * NS_PER_MS } });
+    const before = await worker.reaches(signal, "running");
+    await engine.down(signal);
+    if (signal === "TERM") await worker.restart();
+    await engine.up();
+    await worker.run("after", {});
+    await worker.reaches("after", "running");
+    const found = (await worker.inspect(signal)) as { State: { Pid: number } };
+    t.equal(found.State.Pid, before.pid, `${signal}: the same process`);
+    t.equal(worker.statuses.get(signal)?.state, "running");
+    await worker.clear();
+  }
+});
+
 function subscription(follow: boolean, taskIds: readonly string[]): LogSubscription {
   const options = { stdout: true, stderr: true, follow, tail: -1, sinceMs: 0 };
   return { id: "sub", taskIds, options };

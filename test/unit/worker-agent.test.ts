@@ -109,6 +109,7 @@ class Node {
 async function startedNode(): Promise<Node> {
   const node = new Node();
   await node.start();
+  await elapse(node.clock, 100);
   return node;
 }
 
@@ -367,6 +368,41 @@ t.test("secrets: waited for until a manager has spoken, then missing", async t =
   t.match(await node.reaches("b", "rejected"), { err: "secret reference s1 not found" });
   t.strictSame(node.running(), ["a"]);
   t.notMatch(JSON.stringify(await node.store.load()), /aGk=/, "never on the disk");
+  await node.stop();
+});
+
+t.test("a disk that is full stops no task, and takes no new one", async t => {
+  const node = await startedNode();
+  await node.run("a");
+  await node.reaches("a", "starting");
+  const save = node.store.save;
+  node.store.save = () => Promise.reject(new Error("no space left on device"));
+  await node.reaches("a", "running");
+  await t.rejects(node.run("b"), { message: "no space left on device" });
+  await elapse(node.clock, 1000);
+  t.equal(node.statuses.has("b"), false, "what is not on disk is not begun");
+  node.store.save = save;
+  await node.run("b");
+  await node.reaches("b", "running");
+  node.store.save = () => Promise.reject(new Error("no space left on device"));
+  node.executor.exitTask("b", 1);
+  await node.reaches("b", "failed");
+  t.strictSame(node.running(), ["a"]);
+  await node.stop();
+});
+
+t.test("a health that changed while nobody listened", async t => {
+  const node = await startedNode();
+  node.behaviours["sick"] = { health: { becomes: "unhealthy", afterMs: 5000 } };
+  node.behaviours["fit"] = { health: { becomes: "healthy", afterMs: 5000 } };
+  for (const image of ["sick", "fit"]) await node.run(image, { Image: image });
+  await node.reaches("fit", "starting");
+  await elapse(node.clock, 1000);
+  node.executor.setReachable(false);
+  await elapse(node.clock, 6000);
+  node.executor.setReachable(true);
+  await node.reaches("fit", "running");
+  t.match((await node.reaches("sick", "failed")).err, /unhealthy container/);
   await node.stop();
 });
 

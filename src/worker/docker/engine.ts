@@ -10,7 +10,8 @@ import { engineError } from "./engine-error.ts";
 
 /** The oldest API that has all that swarmd uses (Engine 20.10). */
 const API_VERSION = [1, 41] as const;
-const MAX_SOCKETS = 512;
+/** Followed logs hold one each; beyond this, calls would wait for them. */
+const MAX_SOCKETS = 4096;
 const NEGOTIATE_TIMEOUT_MS = 10_000;
 
 export interface EngineCall {
@@ -110,7 +111,8 @@ export class DockerEngine {
       )) as { readonly ApiVersion?: string; readonly MinAPIVersion?: string };
       const newest = parseVersion(answer.ApiVersion ?? "0.0");
       if (isOlder(newest, API_VERSION)) {
-        const text = `the Docker Engine speaks API ${newest.join(".")}, swarmd needs 1.41 (Engine 20.10) or newer`;
+        const speaks = `the Docker Engine speaks API ${newest.join(".")}`;
+        const text = `${speaks}, swarmd needs ${API_VERSION.join(".")} (Engine 20.10) or newer`;
         throw new SwarmError("failed_precondition", text);
       }
       const oldest = parseVersion(answer.MinAPIVersion ?? "0.0");
