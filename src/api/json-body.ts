@@ -1,6 +1,6 @@
 import type { IncomingMessage } from "node:http";
 import type { Clock } from "../base/clock.ts";
-import { SwarmError } from "../base/errors.ts";
+import { errorMessage, SwarmError } from "../base/errors.ts";
 
 /** A config of 1000 KiB in base64 and its envelope fit several times over. */
 export const MAX_BODY_BYTES = 4 * 1024 * 1024;
@@ -61,7 +61,7 @@ export function parseJson(text: string): unknown {
   try {
     return mayNamePrototype(text) ? JSON.parse(text, dropPrototypeKey) : JSON.parse(text);
   } catch (error) {
-    throw new SwarmError("invalid_argument", goSyntaxError(text), {}, error);
+    throw new SwarmError("invalid_argument", goSyntaxError(text, error), {}, error);
   }
 }
 
@@ -91,33 +91,11 @@ function checkDepth(text: string): void {
   }
 }
 
-/** encoding/json's message for a text that JSON.parse refuses, as near as it is worth. */
-function goSyntaxError(text: string): string {
-  if (isPrefixOfJson(text)) return "unexpected EOF";
-  const bad = firstBadCharacter(text);
-  return `invalid character '${bad}' looking for beginning of value`;
-}
-
-/** Whether closing what is open would make it a document: then it was cut off. */
-function isPrefixOfJson(text: string): boolean {
-  const open: string[] = [];
-  let quoted = false;
-  for (let i = 0; i < text.length; i += 1) {
-    const c = text[i];
-    if (quoted) {
-      if (c === "\\") i += 1;
-      else if (c === '"') quoted = false;
-    } else if (c === '"') quoted = true;
-    else if (c === "{") open.push("}");
-    else if (c === "[") open.push("]");
-    else if (c === "}" || c === "]") {
-      if (open.pop() !== c) return false;
-    }
-  }
-  return quoted || open.length > 0;
-}
-
-function firstBadCharacter(text: string): string {
-  const match = /[^\s{}[\]",:\d.eE+-]/.exec(text.replace(/"(?:[^"\\]|\\.)*"/g, ""));
-  return match?.[0] ?? text.trim().slice(0, 1);
+/** encoding/json's words for what V8 says of a text: cut off, or wrong at a character. */
+function goSyntaxError(text: string, error: unknown): string {
+  const said = errorMessage(error);
+  const at = /at position (\d+)/.exec(said)?.[1];
+  const token = at === undefined ? /^Unexpected token '(.)'/u.exec(said)?.[1] : text[Number(at)];
+  if (token === undefined) return "unexpected EOF";
+  return `invalid character '${token}' looking for beginning of value`;
 }

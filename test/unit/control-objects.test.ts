@@ -1,0 +1,184 @@
+import t from "tap";
+import { anId, aSpec, create, never, refusal } from "../support/control-calls.ts";
+import { controlRig, SELF_ID } from "../support/control-rig.ts";
+import { aNode, aStatus, aTask } from "../support/rows.ts";
+
+t.test("node roles change only while a quorum remains", async t => {
+  const rig = controlRig();
+  const version = async () =>
+    (await rig.client.call("node.get", { ref: SELF_ID }, never)).node.version;
+  const worker = { Role: "worker", Availability: "active" };
+  const demote = async (ref = SELF_ID) =>
+    refusal(rig, "node.update", { ref, spec: worker, version: await version() });
+  const rpc = (text: string) => `400 rpc error: code = FailedPrecondition desc = ${text}`;
+  t.equal(await demote(), rpc("attempting to demote the last manager of the swarm"));
+  for (const raftId of [2, 3]) {
+    const nodeId = String(raftId).repeat(25);
+    const spec = { Role: "manager" as const, Availability: "active" as const };
+    rig.store.put(
+      { op: "create", table: "nodes", row: aNode({ id: nodeId, spec }) },
+      { op: "create", table: "members", row: { id: String(raftId), nodeId, raftId, addr: "" } },
+    );
+  }
+  rig.raft.voters = [1, 2, 3];
+  rig.raft.unreachable.add(3);
+  t.equal(
+    await demote(),
+    rpc("can't remove member from the raft: this would result in a loss of quorum"),
+  );
+  rig.raft.unreachable.clear();
+  t.equal(await demote(), "done");
+  t.equal(rig.store.view.table("nodes").get(SELF_ID)?.spec.Role, "worker");
+});
+
+t.test("what an update of a node refuses", async t => {
+  const rig = controlRig();
+  const cases = [
+    [{ Role: "boss", Availability: "active" }, 1, '400 invalid Role: "boss"'],
+    [{ Role: "manager", Availability: "bogus" }, 1, '400 invalid Availability: "bogus"'],
+    [
+      { Role: "manager", Availability: "drain" },
+      99,
+      "500 rpc error: code = Unknown desc = update out of sequence",
+    ],
+  ] as const;
+  for (const [spec, version, expected] of cases) {
+    t.equal(await refusal(rig, "node.update", { ref: SELF_ID, spec, version }), expected);
+  }
+});
+
+t.test("a node is removed when it is down, or by force, and its tasks are given up", async t => {
+  const rig = controlRig();
+  const id = "2".repeat(25);
+  rig.store.put(
+    { op: "create", table: "nodes", row: aNode({ id }) },
+    {
+      op: "create",
+      table: "tasks",
+      row: aTask({ id: "t1", nodeId: id, status: aStatus("running") }),
+    },
+    {
+      op: "create",
+      table: "tasks",
+      row: aTask({ id: "t2", nodeId: id, status: aStatus("failed") }),
+    },
+  );
+  const rpc = (text: string) => `400 rpc error: code = FailedPrecondition desc = ${text}`;
+  t.equal(
+    await refusal(rig, "node.remove", { ref: SELF_ID, force: true }),
+    rpc(
+      `node ${SELF_ID} is a cluster manager and is a member of the raft cluster. It must be demoted to worker before removal`,
+    ),
+  );
+  t.equal(
+    await refusal(rig, "node.remove", { ref: id, force: false }),
+    rpc(`node ${id} is not down and can't be removed`),
+  );
+  t.equal(await refusal(rig, "node.remove", { ref: id, force: true }), "done");
+  t.equal(rig.store.view.table("nodes").get(id), undefined);
+  t.equal(rig.store.view.table("tasks").get("t1")?.status.state, "orphaned");
+  t.equal(rig.store.view.table("tasks").get("t2")?.status.state, "failed");
+});
+
+t.test("the swarm's spec and tokens", async t => {
+  const rig = controlRig();
+  const swarm = () => rig.client.call("swarm.get", {}, never);
+  t.notOk("rootCa" in (await swarm()), "the root key stays");
+  const change = async (spec: object, more = {}) => {
+    const { version } = await swarm();
+    const args = { spec, version, rotateWorkerToken: false, rotateManagerToken: false, ...more };
+    return refusal(rig, "swarm.update", args);
+  };
+  t.equal(await change({ Orchestration: { TaskHistoryRetentionLimit: 0 } }), "done");
+  const { spec, joinTokens } = await swarm();
+  t.equal(spec.Orchestration.TaskHistoryRetentionLimit, 0);
+  t.equal(spec.Raft.SnapshotInterval, 10_000, "what is not said is the default");
+  t.equal(await change(spec, { rotateWorkerToken: true }), "done");
+  const rotated = (await swarm()).joinTokens;
+  t.not(rotated.worker, joinTokens.worker);
+  t.equal(rotated.manager, joinTokens.manager);
+  t.equal(await change({ Name: "other" }), '400 swarm spec must be named "default"');
+  t.equal(
+    await change({ CAConfig: { NodeCertExpiry: 60e9 } }),
+    "400 rpc error: code = InvalidArgument desc = minimum certificate expiry time is: 1h0m0s",
+  );
+  t.equal(
+    await change({}, { version: 1_000 }),
+    "500 rpc error: code = Unknown desc = update out of sequence",
+  );
+});
+
+t.test("secrets and configs", async t => {
+  const rig = controlRig();
+  const rpc = (code: string, text: string) => `rpc error: code = ${code} desc = ${text}`;
+  for (const noun of ["secret", "config"] as const) {
+    const id = anId();
+    const spec = { Name: "one", Data: "aHVudGVyMg==" };
+    await rig.client.call(`${noun}.create`, { id, spec }, never);
+    t.same(await rig.client.call(`${noun}.create`, { id, spec }, never), { id }, "again");
+    const got = await rig.client.call(`${noun}.get`, { ref: "one" }, never);
+    t.equal(got.spec.Data, noun === "secret" ? undefined : "aHVudGVyMg==");
+    t.equal(
+      await refusal(rig, `${noun}.create`, { id: anId(), spec }),
+      `409 ${rpc("AlreadyExists", `${noun} one already exists`)}`,
+    );
+    t.equal(
+      await refusal(rig, `${noun}.update`, {
+        ref: id,
+        spec: { ...spec, Data: "AAAA" },
+        version: 1,
+      }),
+      `400 ${rpc("InvalidArgument", "only updates to Labels are allowed")}`,
+    );
+    t.equal(
+      await refusal(rig, `${noun}.update`, { ref: id, spec, version: 1 }),
+      `500 ${rpc("Unknown", "update out of sequence")}`,
+    );
+    const labelled = { Name: "one", Labels: { a: "b" } };
+    await rig.client.call(
+      `${noun}.update`,
+      { ref: id, spec: labelled, version: got.version },
+      never,
+    );
+    const list = await rig.client.call(`${noun}.list`, { filters: { label: ["a=b"] } }, never);
+    t.same(
+      list.map(row => row.spec.Name),
+      ["one"],
+    );
+    const refs =
+      noun === "secret"
+        ? { Secrets: [{ SecretID: id, SecretName: "one", File: { Name: "x" } }] }
+        : { Configs: [{ ConfigID: id, ConfigName: "one", File: { Name: "x" } }] };
+    await create(rig, {
+      Name: `uses-${noun}`,
+      TaskTemplate: { ContainerSpec: { Image: "app:1", ...refs } },
+    });
+    t.equal(
+      await refusal(rig, `${noun}.remove`, { ref: "one" }),
+      `400 ${rpc("InvalidArgument", `${noun} 'one' is in use by the following service: uses-${noun}`)}`,
+    );
+    await rig.client.call("service.remove", { ref: `uses-${noun}` }, never);
+    t.equal(await refusal(rig, `${noun}.remove`, { ref: "one" }), "done");
+    t.equal(await refusal(rig, `${noun}.get`, { ref: "one" }), `404 ${noun} one not found`);
+  }
+});
+
+t.test("one ingress network, and names once", async t => {
+  const rig = controlRig();
+  const make = (spec: object) => refusal(rig, "network.create", { id: anId(), spec });
+  t.equal(await make({ Name: "ingress", Driver: "overlay", Ingress: true }), "done");
+  t.equal(await make({ Name: "n1", Driver: "overlay" }), "done");
+  t.equal(await make({ Name: "n1", Driver: "overlay" }), "409 network with name n1 already exists");
+  t.match(
+    await make({ Name: "n2", Ingress: true }),
+    /^409 rpc error: code = AlreadyExists desc = ingress network \(.*\) is already present$/,
+  );
+  await create(
+    rig,
+    aSpec("web", { EndpointSpec: { Ports: [{ PublishedPort: 80, TargetPort: 80 }] } }),
+  );
+  t.match(
+    await refusal(rig, "network.remove", { ref: "ingress" }),
+    /^400 rpc error: code = FailedPrecondition desc = ingress network cannot be removed because service .* depends on it$/,
+  );
+});
