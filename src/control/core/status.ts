@@ -1,4 +1,4 @@
-import type { Service, Task } from "../../model/rows.ts";
+import type { Service } from "../../model/rows.ts";
 import { modeKind, replicasOf } from "../../model/service-spec.ts";
 import { sameSpec } from "../../model/spec-equality.ts";
 import type { StateView } from "../../model/view.ts";
@@ -43,21 +43,4 @@ function fixedTotal(service: Service): number | null {
     case "global-job":
       return null;
   }
-}
-
-/**
- * Whether the task was made from what the service asks for now (the CLI's `_up-to-date` filter): of
- * its spec version, or of one whose task template is the same. Credentials for the image are not
- * part of what is compared.
- */
-export function isUpToDate(view: StateView, task: Task, service: Service): boolean {
-  if (task.specVersion === service.specVersion) return true;
-  const made = view.table("serviceSpecs").get(`${service.id}.${task.specVersion}`);
-  return made !== undefined && sameSpec(askedOf(made.spec), askedOf(service.spec));
-}
-
-/** What the update planner compares, but for the node: a task whose node still fits is up to date. */
-function askedOf(spec: Service["spec"]): unknown {
-  const template = { ...spec.TaskTemplate, Placement: undefined };
-  return { template, networks: spec.Networks, endpoint: spec.EndpointSpec };
 }

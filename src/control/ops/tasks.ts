@@ -2,10 +2,10 @@ import type { Network, Task } from "../../model/rows.ts";
 import { specRowId } from "../../model/rows.ts";
 import { modeKind } from "../../model/service-spec.ts";
 import type { StateView } from "../../model/view.ts";
+import { DirtyCheck } from "../../orchestrator/core/dirty.ts";
 import type { OperationContext } from "../context.ts";
 import { type TaskFilter, taskFilter } from "../core/filters.ts";
 import { findTask } from "../core/lookup.ts";
-import { isUpToDate } from "../core/status.ts";
 import type { OperationArgs, OperationResult, TaskView } from "../operations.ts";
 
 export function listTasks(
@@ -14,9 +14,10 @@ export function listTasks(
 ): OperationResult<"task.list"> {
   const { view } = ctx;
   const filter = taskFilter(view, args.filters);
+  const upToDate = filter.upToDate ? new UpToDate(view) : null;
   const found: TaskView[] = [];
   for (const task of candidates(view, filter)) {
-    if (!matches(view, filter, task)) continue;
+    if (!matches(view, filter, task) || upToDate?.has(task) === false) continue;
     found.push(taskView(view, task));
   }
   return found;
@@ -35,10 +36,28 @@ function matches(view: StateView, filter: TaskFilter, task: Task): boolean {
   if (filter.nodeIds !== null && !filter.nodeIds.includes(task.nodeId)) return false;
   const spec = specOf(view, task);
   const runtime = task.serviceId === "" ? "attachment" : "container";
-  if (!filter.test(task, spec?.Labels, spec?.TaskTemplate?.Runtime ?? runtime)) return false;
-  if (!filter.upToDate) return true;
-  const service = view.table("services").get(task.serviceId);
-  return service !== undefined && isUpToDate(view, task, service);
+  return filter.test(task, spec?.Labels, spec?.TaskTemplate?.Runtime ?? runtime);
+}
+
+/** The CLI's `_up-to-date` filter: tasks that an update would leave alone. */
+class UpToDate {
+  readonly #view: StateView;
+  readonly #checks = new Map<string, DirtyCheck | null>();
+
+  constructor(view: StateView) {
+    this.#view = view;
+  }
+
+  has(task: Task): boolean {
+    const { serviceId } = task;
+    let check = this.#checks.get(serviceId);
+    if (check === undefined) {
+      const service = this.#view.table("services").get(serviceId);
+      check = service === undefined ? null : new DirtyCheck(this.#view, service);
+      this.#checks.set(serviceId, check);
+    }
+    return check !== null && !check.isDirty(task);
+  }
 }
 
 function specOf(view: StateView, task: Task): TaskView["spec"] {
