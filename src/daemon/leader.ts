@@ -3,7 +3,7 @@ import type { Clock } from "../base/clock.ts";
 import type { IdSource } from "../base/ids.ts";
 import type { Logger } from "../base/logger.ts";
 import { Dispatcher } from "../dispatcher/dispatcher.ts";
-import type { Planner } from "../orchestrator/core/planner.ts";
+import type { PlanNote, Planner } from "../orchestrator/core/planner.ts";
 import { PlannerLoop } from "../orchestrator/loop.ts";
 import type { RaftNode } from "../raft/ports.ts";
 import type { StateStore } from "../state/ports.ts";
@@ -47,7 +47,10 @@ export class LeaderDuties {
     await founded(store, signal);
     const group = new TaskGroup(signal);
     const dispatcher = new Dispatcher({ nodeId: this.#nodeId }, { store, clock, ids, logger });
-    const loop = new PlannerLoop({}, { planners: planners(), store, clock, ids, logger });
+    const onNotes = (planner: string, notes: readonly PlanNote[]): void => {
+      for (const { kind, id, text } of notes) logger.info(text, { planner, [kind]: id });
+    };
+    const loop = new PlannerLoop({}, { planners: planners(), store, clock, ids, logger, onNotes });
     const roles = new RoleManager({ store, raft, clock, logger });
     group.start("dispatcher", inner => dispatcher.run(inner));
     group.start("planners", inner => loop.run(inner));
