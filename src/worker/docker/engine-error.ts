@@ -17,6 +17,7 @@ const SOCKET_ERRORS: ReadonlySet<string> = new Set([
   "ENOENT",
   "EPIPE",
   "EACCES",
+  "ENOTDIR",
   "ENOTSOCK",
   "ETIMEDOUT",
   "ERR_STREAM_PREMATURE_CLOSE",

@@ -131,7 +131,7 @@ export class DockerEngine {
   ): Promise<unknown> {
     const options = {
       method: call.method,
-      path: `${prefix}${call.path}?`,
+      path: `${prefix}${call.path}${call.query === undefined ? "" : "?"}`,
       options: { _query: call.query ?? {}, _body: call.body ?? {} },
       statusCodes: SUCCESS,
       abortSignal: signal,
