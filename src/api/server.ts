@@ -1,4 +1,5 @@
 import http from "node:http";
+import net from "node:net";
 import type { Duplex } from "node:stream";
 import type { Clock } from "../base/clock.ts";
 import { SwarmError } from "../base/errors.ts";
@@ -13,7 +14,7 @@ import { EngineProxy } from "./proxy.ts";
 import { Router } from "./router.ts";
 import { API_ROUTES } from "./routes/table.ts";
 import { listenOnSocket } from "./socket.ts";
-import { checkVersion, formatApiVersion, splitVersion } from "./version.ts";
+import { checkVersion, FALLBACK_API_VERSION, formatApiVersion, splitVersion } from "./version.ts";
 
 /** Connections to the Engine that are kept for the next request. */
 const MAX_IDLE_ENGINE_SOCKETS = 32;
@@ -89,10 +90,29 @@ export class ApiServer {
     await closed;
   }
 
+  /**
+   * Some HTTP clients ask for HTTP/2 on every first request. What is ours is answered as HTTP/1.1,
+   * which declines the upgrade (RFC 9110, 7.8); the Engine's hijacked connections are tunnels.
+   */
   #tunnel(request: http.IncomingMessage, socket: Duplex, head: Buffer): void {
+    const { path } = splitVersion(splitUrl(request.url ?? "/").pathname, FALLBACK_API_VERSION);
+    if (socket instanceof net.Socket && this.#isOwn(request, path)) {
+      const response = new http.ServerResponse(request);
+      response.shouldKeepAlive = false;
+      response.assignSocket(socket);
+      response.on("finish", () => socket.end());
+      void this.#serve(request, response);
+      return;
+    }
     this.#upgraded.add(socket);
     socket.on("close", () => this.#upgraded.delete(socket));
     this.#deps.proxy.tunnel(request, socket, head);
+  }
+
+  /** Bodies cannot be read once the connection has been handed over. */
+  #isOwn(request: http.IncomingMessage, path: string): boolean {
+    if (request.method !== "GET" && request.method !== "HEAD") return false;
+    return this.#router.match(request.method, path) !== null;
   }
 
   async #serve(request: http.IncomingMessage, response: http.ServerResponse): Promise<void> {

@@ -34,8 +34,7 @@ export interface TaskView {
 
 export interface NodeView {
   readonly node: Node;
-  /** Its part in the Raft group; null for workers. */
-  readonly manager: ManagerInfo | null;
+  /** What the cluster trusts now, to tell whose certificate is of an older root. */
   readonly rootCertPem: string;
 }
 
@@ -111,6 +110,8 @@ export interface Operations {
   "task.get": { args: Ref; result: TaskView };
   "node.list": { args: { readonly filters: Filters }; result: readonly NodeView[] };
   "node.get": { args: Ref; result: NodeView };
+  /** The Raft group; only the leader knows who answers it. */
+  "manager.list": { args: None; result: readonly ManagerInfo[] };
   "node.update": { args: Versioned; result: None };
   "node.remove": { args: Ref & { readonly force: boolean }; result: None };
   "swarm.get": { args: None; result: PublicCluster };
@@ -167,7 +168,6 @@ export interface OperationTraits {
 }
 
 const READ: OperationTraits = { kind: "read", repeatable: true };
-const LEADER: OperationTraits = { kind: "leader", repeatable: true };
 const WRITE: OperationTraits = { kind: "write", repeatable: false };
 /** Creations carry their id. */
 const CREATE: OperationTraits = { kind: "write", repeatable: true };
@@ -180,8 +180,9 @@ export const OPERATION_TRAITS: { readonly [K in OperationName]: OperationTraits 
   "service.remove": WRITE,
   "task.list": READ,
   "task.get": READ,
-  "node.list": LEADER,
-  "node.get": LEADER,
+  "manager.list": { kind: "leader", repeatable: true },
+  "node.list": READ,
+  "node.get": READ,
   "node.update": WRITE,
   "node.remove": WRITE,
   "swarm.get": READ,

@@ -173,6 +173,14 @@ t.test("hijacked connections are tunnels, half-closes included", async t => {
   t.pass("the other half stayed open until it was done");
 });
 
+t.test("a client that would rather speak HTTP/2 is answered all the same", async t => {
+  const { api, engine } = await managerRig(t);
+  const headers = { Connection: "Upgrade, HTTP2-Settings", Upgrade: "h2c", "HTTP2-Settings": "" };
+  const reply = await ask(api.socketPath, "GET", "/v1.41/services", { headers });
+  t.same([reply.status, reply.body], [200, []]);
+  t.notMatch(engine.requests.join(), /services/);
+});
+
 t.test("without an Engine the cluster is still answered", async t => {
   const rig = controlRig();
   const api = await apiRig(rig, "/nonexistent/docker.sock");

@@ -153,7 +153,7 @@ t.test("a long one is an error that names it, in good time", async t => {
         ? rig.client.call("service.remove", REMOVE, never)
         : op === "read"
           ? rig.client.call("service.list", { filters: {}, status: false }, never)
-          : rig.client.call("node.list", { filters: {} }, never);
+          : rig.client.call("manager.list", {}, never);
     t.equal(await outcome(rig.clock, call), NO_LEADER, op);
     t.ok(rig.clock.monoMs() <= Math.max(LEADER_WAIT_MS, READ_TIMEOUT_MS) + 100, `${op}: when`);
   }

@@ -1,11 +1,12 @@
 import type { NodeView } from "../../control/operations.ts";
+import type { ManagerInfo } from "../../control/ports.ts";
 import type { Node, NodeDescription } from "../../model/rows.ts";
 import { metaDto, optional } from "./common.ts";
 import { asGoJson } from "./spec.ts";
 import { tlsInfoOfNode } from "./tls.ts";
 
-/** Docker's `Node`. */
-export function nodeDto({ node, manager, rootCertPem }: NodeView): object {
+/** Docker's `Node`; `manager` is its part in the Raft group, null for workers. */
+export function nodeDto({ node, rootCertPem }: NodeView, manager: ManagerInfo | null): object {
   return {
     ...metaDto(node),
     Spec: {

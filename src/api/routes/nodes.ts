@@ -6,13 +6,23 @@ import { badVersion, boolParam, filtersParam, versionParam } from "../query.ts";
 async function list(exchange: Exchange): Promise<void> {
   const control = exchange.control();
   const filters = filtersParam(exchange.query);
-  const nodes = await control.call("node.list", { filters }, exchange.signal);
-  await replyList(exchange.response, nodes, nodeDto);
+  const [nodes, managers] = await Promise.all([
+    control.call("node.list", { filters }, exchange.signal),
+    control.call("manager.list", {}, exchange.signal),
+  ]);
+  const byNode = new Map(managers.map(manager => [manager.nodeId, manager]));
+  await replyList(exchange.response, nodes, view =>
+    nodeDto(view, byNode.get(view.node.id) ?? null),
+  );
 }
 
 async function inspect(exchange: Exchange): Promise<void> {
   const ref = exchange.param("ref");
-  exchange.reply(200, nodeDto(await exchange.control().call("node.get", { ref }, exchange.signal)));
+  const control = exchange.control();
+  const view = await control.call("node.get", { ref }, exchange.signal);
+  const managers = await control.call("manager.list", {}, exchange.signal);
+  const manager = managers.find(({ nodeId }) => nodeId === view.node.id) ?? null;
+  exchange.reply(200, nodeDto(view, manager));
 }
 
 async function update(exchange: Exchange): Promise<void> {

@@ -1,6 +1,5 @@
 import type { Service } from "../../model/rows.ts";
 import { modeKind, replicasOf } from "../../model/service-spec.ts";
-import { sameSpec } from "../../model/spec-equality.ts";
 import type { StateView } from "../../model/view.ts";
 
 interface Counts {

@@ -18,11 +18,8 @@ export function listNodes(
   args: OperationArgs<"node.list">,
 ): OperationResult<"node.list"> {
   const wanted = nodeTest(args.filters);
-  const managers = new Map(ctx.members.managers().map(manager => [manager.nodeId, manager]));
   const rootCertPem = clusterOf(ctx.view).rootCa.certPem;
-  return [...ctx.view.table("nodes").all()]
-    .filter(wanted)
-    .map(node => ({ node, manager: managers.get(node.id) ?? null, rootCertPem }));
+  return [...ctx.view.table("nodes").all()].filter(wanted).map(node => ({ node, rootCertPem }));
 }
 
 export function getNode(
@@ -31,7 +28,11 @@ export function getNode(
 ): OperationResult<"node.get"> {
   const node = findNode(ctx.view, args.ref);
   const rootCertPem = clusterOf(ctx.view).rootCa.certPem;
-  return { node, manager: managerOf(ctx, node.id), rootCertPem };
+  return { node, rootCertPem };
+}
+
+export function listManagers(ctx: OperationContext): OperationResult<"manager.list"> {
+  return ctx.members.managers();
 }
 
 function managerOf(ctx: OperationContext, nodeId: string): ManagerInfo | null {

@@ -1,7 +1,7 @@
 import type { OperationContext } from "../context.ts";
 import type { OperationArgs, OperationName, OperationResult } from "../operations.ts";
 import { createNetwork, getNetwork, listNetworks, removeNetwork } from "./networks.ts";
-import { getNode, listNodes, removeNode, updateNode } from "./nodes.ts";
+import { getNode, listManagers, listNodes, removeNode, updateNode } from "./nodes.ts";
 import {
   createConfig,
   createSecret,
@@ -39,6 +39,7 @@ export const OPERATION_HANDLERS: { readonly [K in OperationName]: Handler<K> } =
   "task.get": getTask,
   "node.list": listNodes,
   "node.get": getNode,
+  "manager.list": listManagers,
   "node.update": updateNode,
   "node.remove": removeNode,
   "swarm.get": getSwarm,
