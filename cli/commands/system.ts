@@ -35,7 +35,7 @@ async function info(context: CliContext, flags: FormatFlags): Promise<void> {
   const lines = [
     `Name: ${value.Name}`,
     `Engine Version: ${value.ServerVersion}`,
-    `Containers: ${value["Containers"]} (running ${value["ContainersRunning"]}, stopped ${value["ContainersStopped"]})`,
+    containersLine(value),
     `CPUs: ${value["NCPU"]}`,
     `Swarm: ${Swarm.LocalNodeState}`,
   ];
@@ -62,6 +62,11 @@ async function info(context: CliContext, flags: FormatFlags): Promise<void> {
     lines.push(...(Swarm.RemoteManagers ?? []).map(manager => `  ${manager.Addr}`).sort());
   }
   context.out(`${lines.join("\n")}\n`);
+}
+
+function containersLine(value: ApiInfo): string {
+  const { Containers, ContainersRunning, ContainersStopped } = value;
+  return `Containers: ${Containers} (running ${ContainersRunning}, stopped ${ContainersStopped})`;
 }
 
 async function version(context: CliContext, flags: FormatFlags): Promise<void> {
