@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import type { Mount } from "../../src/model/service-spec.ts";
 import type { ApiClient } from "../client.ts";
 import { filtersQuery } from "../client.ts";
 import { CliError } from "../errors.ts";
@@ -13,7 +14,7 @@ import {
   parsePublish,
   parseUlimit,
 } from "./parse.ts";
-import { containerOf, type Draft, taskOf } from "./spec.ts";
+import { containerOf, type Draft, type Mutable, taskOf } from "./spec.ts";
 
 /** Repeatable flags under one name: `create` has `env`, `update` has `env-add` and `env-rm`. */
 export interface ListWords {
@@ -116,7 +117,8 @@ function applyContainerLists(draft: Draft, words: ListWords, envFiles: readonly 
   const mounts = words.add("mount").map(word => parseMount("mount", word));
   if (mounts.length + words.remove("mount").length > 0) {
     const target = (mount: { readonly Target?: string }): string => mount.Target ?? "";
-    container.Mounts = merge(container.Mounts ?? [], mounts, words.remove("mount"), target);
+    const merged = merge<Mount>(container.Mounts ?? [], mounts, words.remove("mount"), target);
+    container.Mounts = structuredClone(merged) as Mutable<Mount>[];
   }
   const ulimits = words.add("ulimit").map(word => parseUlimit("ulimit", word));
   if (ulimits.length + words.remove("ulimit").length > 0) {
