@@ -1,13 +1,14 @@
 import type { LabHost } from "../../lab/lab.ts";
 import { isRunning, signal } from "../../lab/proc.ts";
 import { eventually } from "../../support/eventually.ts";
+import { removeWritten, SteadyWriter } from "../../support/steady-writer.ts";
 import { type Cluster, LIST_POLL_MS, POLL_MS } from "./cluster.ts";
 import type { Recorder } from "./samples.ts";
 import { appService } from "./services.ts";
-import { type Acknowledged, Writer } from "./writer.ts";
 
 const FAILOVER_TIMEOUT_MS = 120_000;
 /** The client writes at its pace before the fault, and after it until all is calm. */
+const WRITE_EVERY_MS = 25;
 const WRITES_BEFORE = 10;
 const WRITES_AFTER = 20;
 const SPREAD = 10;
@@ -19,7 +20,7 @@ interface Fault {
   strike(cluster: Cluster, leader: LabHost): Promise<number>;
   repair(cluster: Cluster, leader: LabHost): Promise<void>;
   /** From the fault to the end of the interruption. */
-  readonly measure: (faultMs: number, writes: readonly Acknowledged[]) => number;
+  measure(faultMs: number, writer: SteadyWriter): number;
 }
 
 async function daemonPid(cluster: Cluster, host: LabHost): Promise<number> {
@@ -36,17 +37,8 @@ async function untilGone(pid: number): Promise<void> {
   });
 }
 
-/** The first write sent after the fault that was acknowledged. */
-function nextAcknowledged(faultMs: number, writes: readonly Acknowledged[]): number {
-  const later = writes.filter(write => write.sentMs >= faultMs).map(write => write.ackMs);
-  return Math.min(...later) - faultMs;
-}
-
-/** The longest time without an acknowledgement, from the fault on. */
-function longestGap(faultMs: number, writes: readonly Acknowledged[]): number {
-  const acks = writes.map(write => write.ackMs).filter(ackMs => ackMs >= faultMs);
-  const times = [faultMs, ...acks.sort((a, b) => a - b)];
-  return Math.max(...times.slice(1).map((at, i) => at - (times[i] ?? at)));
+function nextWrite(faultMs: number, writer: SteadyWriter): number {
+  return writer.nextAfter(faultMs) ?? Number.NaN;
 }
 
 export const KILL: Fault = {
@@ -58,7 +50,7 @@ export const KILL: Fault = {
     return atMs;
   },
   repair: async (cluster, leader) => cluster.system.start(leader),
-  measure: nextAcknowledged,
+  measure: nextWrite,
 };
 
 export const CUT: Fault = {
@@ -68,7 +60,7 @@ export const CUT: Fault = {
     return performance.now();
   },
   repair: async (_cluster, leader) => leader.heal(),
-  measure: nextAcknowledged,
+  measure: nextWrite,
 };
 
 /** The leader still answers for a while, so what counts is the gap that a client sees. */
@@ -81,7 +73,7 @@ export const TERM: Fault = {
     return atMs;
   },
   repair: async (cluster, leader) => cluster.system.start(leader),
-  measure: longestGap,
+  measure: (faultMs, writer) => writer.longestGapAfter(faultMs),
 };
 
 export async function measureFailover(
@@ -93,7 +85,7 @@ export async function measureFailover(
   for (let trial = 1; trial <= trials; trial++) {
     await cluster.untilWhole();
     await failOnce(cluster, recorder, fault);
-    await removeSecrets(cluster);
+    await removeWritten(cluster.system.socket(cluster.first));
   }
 }
 
@@ -102,7 +94,10 @@ async function failOnce(cluster: Cluster, recorder: Recorder, fault: Fault): Pro
   if (leader === null) throw new Error("a whole cluster has no leader");
   const pid = await daemonPid(cluster, leader);
   const survivors = cluster.managers.filter(host => host.name !== leader.name);
-  const writer = new Writer(survivors.map(host => cluster.system.socket(host)));
+  const writer = new SteadyWriter({
+    sockets: survivors.map(host => cluster.system.socket(host)),
+    everyMs: WRITE_EVERY_MS,
+  });
   writer.start();
   try {
     await untilWritten(writer, 0, WRITES_BEFORE);
@@ -120,7 +115,7 @@ async function failOnce(cluster: Cluster, recorder: Recorder, fault: Fault): Pro
       everyMs: 100,
     });
     await untilWritten(writer, performance.now(), WRITES_AFTER);
-    recorder.add(fault.row, "ms", fault.measure(faultMs, writer.acknowledged));
+    recorder.add(fault.row, "ms", fault.measure(faultMs, writer));
   } finally {
     await writer.stop();
     if (fault !== CUT) await untilGone(pid);
@@ -128,17 +123,11 @@ async function failOnce(cluster: Cluster, recorder: Recorder, fault: Fault): Pro
   }
 }
 
-async function untilWritten(writer: Writer, sinceMs: number, count: number): Promise<void> {
+async function untilWritten(writer: SteadyWriter, sinceMs: number, count: number): Promise<void> {
   const enough = (): boolean =>
     writer.acknowledged.filter(write => write.sentMs >= sinceMs).length >= count;
   const timeoutMs = FAILOVER_TIMEOUT_MS;
   await eventually(enough, { what: `${count} writes`, timeoutMs, everyMs: POLL_MS });
-}
-
-async function removeSecrets(cluster: Cluster): Promise<void> {
-  const manager = await eventually(() => cluster.leader(), { what: "a leader", everyMs: 100 });
-  const secrets = await cluster.on<readonly { readonly ID: string }[]>(manager, "GET", "/secrets");
-  for (const secret of secrets) await cluster.on(manager, "DELETE", `/secrets/${secret.ID}`);
 }
 
 /** A worker loses power: its replicas run elsewhere. */
