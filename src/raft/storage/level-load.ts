@@ -1,4 +1,3 @@
-import type { ClassicLevel } from "classic-level";
 import type { Entry, HardState, SnapshotMeta } from "../core/types.ts";
 import { ChainLog } from "./chain-log.ts";
 import {
@@ -14,7 +13,29 @@ import { damaged, type StorageIdentity } from "./raft-storage.ts";
 import { decodeEntry, decodeMeta } from "./record.ts";
 import type { Sealer } from "./sealer.ts";
 
-export type LogDb = ClassicLevel<Uint8Array, Uint8Array>;
+export type LogOperation =
+  | { readonly type: "put"; readonly key: Uint8Array; readonly value: Uint8Array }
+  | { readonly type: "del"; readonly key: Uint8Array };
+
+/** The part of LevelDB that the log uses; classic-level has it. */
+export interface LogDb {
+  open(): Promise<void>;
+  close(): Promise<void>;
+  get(key: Uint8Array): Promise<Uint8Array | undefined>;
+  /** All or nothing; durable when it resolves. */
+  batch(operations: LogOperation[], options: { sync: true }): Promise<void>;
+  /** Not synced. */
+  clear(range: { gte: Uint8Array; lt: Uint8Array }): Promise<void>;
+  keys(options: { limit: number }): { all(): Promise<Uint8Array[]> };
+  /** In order of the keys. */
+  iterator(range: { gte: Uint8Array; lt: Uint8Array }): LogIterator;
+}
+
+export interface LogIterator {
+  /** At most `count` rows; none at the end. */
+  nextv(count: number): Promise<[Uint8Array, Uint8Array][]>;
+  close(): Promise<void>;
+}
 
 /** Format of the database; a newer one is refused. */
 export const STORAGE_VERSION = 1;

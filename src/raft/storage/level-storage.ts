@@ -4,7 +4,7 @@ import type { Clock } from "../../base/clock.ts";
 import { assert, errorMessage, isSwarmError, SwarmError } from "../../base/errors.ts";
 import type { HardState, SnapshotMeta } from "../core/types.ts";
 import { ChainLog } from "./chain-log.ts";
-import { ensureDir, syncDir } from "./files.ts";
+import { type Files, nodeFiles } from "./files.ts";
 import {
   entryKey,
   FIRST_ENTRY_KEY,
@@ -15,6 +15,7 @@ import {
 } from "./level-keys.ts";
 import {
   type LogDb,
+  type LogOperation,
   loadLog,
   type SnapshotRecord,
   STORAGE_VERSION,
@@ -46,8 +47,23 @@ export interface LevelStorageOptions {
   readonly keepOldSnapshots: number;
 }
 
-type Put = { readonly type: "put"; readonly key: Uint8Array; readonly value: Uint8Array };
-type Del = { readonly type: "del"; readonly key: Uint8Array };
+export interface LevelStorageDeps {
+  readonly sealer: Sealer;
+  readonly clock: Clock;
+  /** Makes the database of a folder; LevelDB unless a simulation brings its own. */
+  readonly newDb?: (dir: string) => LogDb;
+  /** The file system; the real one unless a simulation brings its own. */
+  readonly files?: Files;
+}
+
+function newLevelDb(dir: string): LogDb {
+  return new ClassicLevel<Uint8Array, Uint8Array>(dir, {
+    keyEncoding: "view",
+    valueEncoding: "view",
+    compression: false,
+    cacheSize: CACHE_BYTES,
+  });
+}
 
 /** `RaftStorage` on LevelDB for the log and plain files for snapshots. */
 export class LevelRaftStorage implements RaftStorage {
@@ -55,6 +71,7 @@ export class LevelRaftStorage implements RaftStorage {
   readonly #sealer: Sealer;
   readonly #clock: Clock;
   readonly #db: LogDb;
+  readonly #fs: Files;
   readonly #files: SnapshotFiles;
   #watermark: Watermark | null = null;
   #chains = new ChainLog();
@@ -70,20 +87,14 @@ export class LevelRaftStorage implements RaftStorage {
   #lastAppendMs = 0;
   #maxAppendMs = 0;
 
-  constructor(
-    options: LevelStorageOptions,
-    deps: { readonly sealer: Sealer; readonly clock: Clock },
-  ) {
+  constructor(options: LevelStorageOptions, deps: LevelStorageDeps) {
     this.#options = options;
-    this.#sealer = deps.sealer;
-    this.#clock = deps.clock;
-    this.#db = new ClassicLevel<Uint8Array, Uint8Array>(this.#logDir, {
-      keyEncoding: "view",
-      valueEncoding: "view",
-      compression: false,
-      cacheSize: CACHE_BYTES,
-    });
-    this.#files = new SnapshotFiles({ dir: join(options.dir, "snap") }, deps);
+    const { sealer, clock, newDb = newLevelDb, files = nodeFiles } = deps;
+    this.#sealer = sealer;
+    this.#clock = clock;
+    this.#db = newDb(this.#logDir);
+    this.#fs = files;
+    this.#files = new SnapshotFiles({ dir: join(options.dir, "snap") }, { sealer, files });
   }
 
   get #logDir(): string {
@@ -102,9 +113,9 @@ export class LevelRaftStorage implements RaftStorage {
 
   async #openDatabase(): Promise<void> {
     try {
-      await ensureDir(this.#options.dir);
+      await this.#fs.ensureDir(this.#options.dir);
       await this.#db.open();
-      await syncDir(this.#options.dir);
+      await this.#fs.syncDir(this.#options.dir);
     } catch (error) {
       throw openError(this.#logDir, error);
     }
@@ -113,7 +124,7 @@ export class LevelRaftStorage implements RaftStorage {
   async #load(expected: StorageIdentity): Promise<StoredState | null> {
     await this.#files.prepare();
     const path = join(this.#options.dir, "watermark");
-    const { watermark, sequence } = await Watermark.open(path);
+    const { watermark, sequence } = await Watermark.open(path, this.#fs);
     this.#watermark = watermark;
     const log = await loadLog(this.#db, this.#sealer);
     const found = log?.tail.sequence ?? 0;
@@ -141,7 +152,7 @@ export class LevelRaftStorage implements RaftStorage {
         { type: "put", key: IDENTITY_KEY, value: encodeMeta(identity) },
       ]),
     );
-    await syncDir(this.#logDir);
+    await this.#fs.syncDir(this.#logDir);
   }
 
   append(batch: AppendBatch): Promise<void> {
@@ -206,9 +217,9 @@ export class LevelRaftStorage implements RaftStorage {
     this.#snapshot = record;
   }
 
-  async #write(batch: AppendBatch, more: readonly Put[]): Promise<void> {
+  async #write(batch: AppendBatch, more: readonly LogOperation[]): Promise<void> {
     const startMs = this.#clock.monoMs();
-    const operations: (Put | Del)[] = [...more];
+    const operations: LogOperation[] = [...more];
     if (batch.snapshot !== null) this.#replaceLog(batch.snapshot, operations);
     const bytes = this.#putEntries(batch, operations);
     this.#hardState = withCommitOf(batch.snapshot, batch.hardState ?? this.#hardState);
@@ -224,7 +235,7 @@ export class LevelRaftStorage implements RaftStorage {
   }
 
   /** A snapshot from the leader: nothing of the log before or after it is kept. */
-  #replaceLog(meta: SnapshotMeta, operations: (Put | Del)[]): void {
+  #replaceLog(meta: SnapshotMeta, operations: LogOperation[]): void {
     const { firstIndex, lastIndex } = this.#chains;
     for (let index = firstIndex; index <= lastIndex; index += 1) {
       operations.push({ type: "del", key: entryKey(index) });
@@ -234,7 +245,7 @@ export class LevelRaftStorage implements RaftStorage {
     operations.push({ type: "put", key: SNAPSHOT_KEY, value: encodeMeta(this.#snapshot) });
   }
 
-  #putEntries(batch: AppendBatch, operations: (Put | Del)[]): number {
+  #putEntries(batch: AppendBatch, operations: LogOperation[]): number {
     const first = batch.entries[0];
     if (first === undefined) return 0;
     const oldLast = this.#chains.lastIndex;
@@ -257,7 +268,7 @@ export class LevelRaftStorage implements RaftStorage {
   }
 
   /** One synced write that also says where the log ends. */
-  async #commit(operations: (Put | Del)[]): Promise<void> {
+  async #commit(operations: LogOperation[]): Promise<void> {
     const sequence = this.#sequence + 1;
     const tail: TailRecord = {
       sequence,

@@ -1,9 +1,8 @@
-import { type FileHandle, open, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { assert } from "../../base/errors.ts";
 import type { SnapshotMeta } from "../core/types.ts";
 import { crc32c } from "./crc32c.ts";
-import { ensureDir, FILE_MODE, syncDir } from "./files.ts";
+import type { Files, OpenFile } from "./files.ts";
 import { damaged, type SnapshotWriter } from "./raft-storage.ts";
 import { decodeMeta, encodeMeta } from "./record.ts";
 import type { Sealer } from "./sealer.ts";
@@ -45,18 +44,23 @@ function placeOf(meta: SnapshotMeta, chunk: number): Uint8Array {
 export class SnapshotFiles {
   readonly #dir: string;
   readonly #sealer: Sealer;
+  readonly #fs: Files;
   #temporaries = 0;
 
-  constructor(options: { readonly dir: string }, deps: { readonly sealer: Sealer }) {
+  constructor(
+    options: { readonly dir: string },
+    deps: { readonly sealer: Sealer; readonly files: Files },
+  ) {
     this.#dir = options.dir;
     this.#sealer = deps.sealer;
+    this.#fs = deps.files;
   }
 
   /** Creates the folder and removes what an earlier process left half written. */
   async prepare(): Promise<void> {
-    await ensureDir(this.#dir);
-    for (const name of await readdir(this.#dir)) {
-      if (TEMPORARY_NAME.test(name)) await rm(join(this.#dir, name), { force: true });
+    await this.#fs.ensureDir(this.#dir);
+    for (const name of await this.#fs.list(this.#dir)) {
+      if (TEMPORARY_NAME.test(name)) await this.#fs.remove(join(this.#dir, name));
     }
   }
 
@@ -64,10 +68,10 @@ export class SnapshotFiles {
     this.#temporaries += 1;
     const finalPath = join(this.#dir, fileName(meta));
     const path = `${finalPath}.${process.pid}.${this.#temporaries}.tmp`;
-    const handle = await open(path, "wx", FILE_MODE);
+    const handle = await this.#fs.open(path, "create");
     const writer = new FileSnapshotWriter(
       { dir: this.#dir, path, finalPath, meta },
-      { handle, sealer: this.#sealer },
+      { handle, sealer: this.#sealer, files: this.#fs },
     );
     try {
       await writer.begin();
@@ -80,9 +84,9 @@ export class SnapshotFiles {
 
   async *read(meta: SnapshotMeta): AsyncGenerator<Uint8Array, void> {
     const path = join(this.#dir, fileName(meta));
-    let handle: FileHandle;
+    let handle: OpenFile;
     try {
-      handle = await open(path, "r");
+      handle = await this.#fs.open(path, "read");
     } catch (error) {
       throw damaged(path, "the snapshot cannot be opened", error);
     }
@@ -97,7 +101,7 @@ export class SnapshotFiles {
   async removeOld(current: SnapshotMeta, keepOld: number): Promise<void> {
     const older = (await this.#finals()).filter(name => name < fileName(current));
     for (const name of older.slice(0, Math.max(0, older.length - keepOld))) {
-      await rm(join(this.#dir, name), { force: true });
+      await this.#fs.remove(join(this.#dir, name));
     }
   }
 
@@ -105,12 +109,12 @@ export class SnapshotFiles {
   async removeUnreferenced(current: SnapshotMeta | null): Promise<void> {
     const limit = current === null ? "" : fileName(current);
     for (const name of await this.#finals()) {
-      if (name > limit) await rm(join(this.#dir, name), { force: true });
+      if (name > limit) await this.#fs.remove(join(this.#dir, name));
     }
   }
 
   async #finals(): Promise<string[]> {
-    return (await readdir(this.#dir)).filter(name => FINAL_NAME.test(name)).sort();
+    return (await this.#fs.list(this.#dir)).filter(name => FINAL_NAME.test(name)).sort();
   }
 }
 
@@ -123,19 +127,21 @@ interface WriterOptions {
 
 class FileSnapshotWriter implements SnapshotWriter {
   readonly #options: WriterOptions;
-  readonly #handle: FileHandle;
+  readonly #handle: OpenFile;
   readonly #sealer: Sealer;
+  readonly #fs: Files;
   #crc = 0;
   #chunks = 0;
   #ended = false;
 
   constructor(
     options: WriterOptions,
-    deps: { readonly handle: FileHandle; readonly sealer: Sealer },
+    deps: { readonly handle: OpenFile; readonly sealer: Sealer; readonly files: Files },
   ) {
     this.#options = options;
     this.#handle = deps.handle;
     this.#sealer = deps.sealer;
+    this.#fs = deps.files;
   }
 
   async begin(): Promise<void> {
@@ -171,20 +177,20 @@ class FileSnapshotWriter implements SnapshotWriter {
     await this.#handle.sync();
     this.#ended = true;
     await this.#handle.close();
-    await rename(this.#options.path, this.#options.finalPath);
-    await syncDir(this.#options.dir);
+    await this.#fs.rename(this.#options.path, this.#options.finalPath);
+    await this.#fs.syncDir(this.#options.dir);
   }
 
   async abort(): Promise<void> {
     if (this.#ended) return;
     this.#ended = true;
     await this.#handle.close();
-    await rm(this.#options.path, { force: true });
+    await this.#fs.remove(this.#options.path);
   }
 }
 
 /** A write may be short; all of `bytes` is written or it throws. */
-async function writeAll(handle: FileHandle, bytes: Uint8Array): Promise<void> {
+async function writeAll(handle: OpenFile, bytes: Uint8Array): Promise<void> {
   let offset = 0;
   while (offset < bytes.length) {
     const { bytesWritten } = await handle.write(bytes, offset, bytes.length - offset);
@@ -195,12 +201,12 @@ async function writeAll(handle: FileHandle, bytes: Uint8Array): Promise<void> {
 class SnapshotReader {
   readonly #path: string;
   readonly #meta: SnapshotMeta;
-  readonly #handle: FileHandle;
+  readonly #handle: OpenFile;
   readonly #sealer: Sealer;
   #offset = 0;
   #crc = 0;
 
-  constructor(path: string, meta: SnapshotMeta, handle: FileHandle, sealer: Sealer) {
+  constructor(path: string, meta: SnapshotMeta, handle: OpenFile, sealer: Sealer) {
     this.#path = path;
     this.#meta = meta;
     this.#handle = handle;

@@ -1,6 +1,5 @@
-import { type FileHandle, open } from "node:fs/promises";
 import { crc32c } from "./crc32c.ts";
-import { FILE_MODE } from "./files.ts";
+import type { Files, OpenFile } from "./files.ts";
 
 const RECORD_BYTES = 16;
 
@@ -10,19 +9,22 @@ const RECORD_BYTES = 16;
  * dropped synced records (it skips records with a wrong checksum in silence).
  */
 export class Watermark {
-  readonly #handle: FileHandle;
+  readonly #handle: OpenFile;
   #wanted = 0;
   #written = 0;
   #writing: Promise<void> | null = null;
   #error: unknown = null;
 
-  private constructor(handle: FileHandle) {
+  private constructor(handle: OpenFile) {
     this.#handle = handle;
   }
 
   /** The file's watermark and the stored number: 0 when absent or unreadable. */
-  static async open(path: string): Promise<{ watermark: Watermark; sequence: number }> {
-    const handle = await openOrCreate(path);
+  static async open(
+    path: string,
+    files: Files,
+  ): Promise<{ watermark: Watermark; sequence: number }> {
+    const handle = await openOrCreate(path, files);
     const buffer = Buffer.alloc(RECORD_BYTES);
     const { bytesRead } = await handle.read(buffer, 0, RECORD_BYTES, 0);
     const intact =
@@ -65,11 +67,11 @@ export class Watermark {
   }
 }
 
-async function openOrCreate(path: string): Promise<FileHandle> {
+async function openOrCreate(path: string, files: Files): Promise<OpenFile> {
   try {
-    return await open(path, "r+");
+    return await files.open(path, "update");
   } catch (error) {
     if (!(error instanceof Error && "code" in error && error.code === "ENOENT")) throw error;
-    return open(path, "w+", FILE_MODE);
+    return files.open(path, "create");
   }
 }
