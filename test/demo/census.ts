@@ -13,17 +13,6 @@ export type Census = ReadonlyMap<string, FoundContainer>;
 const TASK_LABEL = "com.docker.swarm.task.id";
 const SERVICE_LABEL = "com.docker.swarm.service.name";
 
-function listPath(service: string, query: string): string {
-  const filters = encodeURIComponent(JSON.stringify({ label: [`${SERVICE_LABEL}=${service}`] }));
-  return `/containers/json?filters=${filters}${query}`;
-}
-
-/** The host's containers of the service, running or not. */
-export async function countContainers(host: LabHost, service: string): Promise<number> {
-  const { body } = await request(host.dockerSocketPath, "GET", listPath(service, "&all=1"));
-  return (body as readonly unknown[]).length;
-}
-
 interface Inspected {
   readonly Id: string;
   readonly State: { readonly StartedAt: string };
@@ -32,10 +21,11 @@ interface Inspected {
 
 export async function takeCensus(hosts: readonly LabHost[], service: string): Promise<Census> {
   const found = new Map<string, FoundContainer>();
+  const filters = encodeURIComponent(JSON.stringify({ label: [`${SERVICE_LABEL}=${service}`] }));
   await Promise.all(
     hosts.map(async host => {
       const socket = host.dockerSocketPath;
-      const { body } = await request(socket, "GET", listPath(service, ""));
+      const { body } = await request(socket, "GET", `/containers/json?filters=${filters}`);
       for (const { Id } of body as readonly { readonly Id: string }[]) {
         const answer = await request(socket, "GET", `/containers/${Id}/json`);
         if (answer.status !== 200) continue; // It ended between the two calls.

@@ -185,8 +185,14 @@ export class Watcher {
       image,
       running: this.running().filter(task => !this.#isOff(this.hostOf(task))).length,
       replicas: row.Spec.Mode.Replicated?.Replicas ?? 0,
-      update: state === undefined ? null : { state, done: this.running(versionOf(image)).length },
+      update: state === undefined ? null : { state, done: this.#updated(image, state, row) },
     };
+  }
+
+  /** Once complete it stays so, whatever is lost afterwards. */
+  #updated(image: string, state: string, row: ServiceRow): number {
+    if (state === "completed") return row.Spec.Mode.Replicated?.Replicas ?? 0;
+    return this.running(versionOf(image)).length;
   }
 
   #chips(): TaskChip[] {
