@@ -150,7 +150,8 @@ export class InteractionScript {
       heartbeatTicks: HEARTBEAT_TICKS,
       preVote: flag("prevote"),
       checkQuorum: flag("checkquorum"),
-      maxMessageBytes: UNLIMITED,
+      // Not upstream's.
+      maxMessageBytes: limit("max-size-per-msg"),
       maxInflightMessages: limit("inflight"),
       maxInflightBytes: UNLIMITED,
       maxUncommittedBytes: UNLIMITED,

@@ -58,10 +58,3 @@ export const PERSIST_FIRST_KINDS: ReadonlySet<MessageKind> = new Set<MessageKind
   "vote-resp",
   "app-resp",
 ]);
-
-/** Kinds only a leader of the message's term sends. */
-export const LEADER_KINDS: ReadonlySet<MessageKind> = new Set<MessageKind>([
-  "app",
-  "heartbeat",
-  "snap",
-]);

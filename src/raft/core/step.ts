@@ -3,7 +3,7 @@ import { answerVote, inLease } from "./election.ts";
 import { FOLLOWER_HANDLERS } from "./follower.ts";
 import type { HandlerTable } from "./handler.ts";
 import { LEADER_HANDLERS } from "./leader.ts";
-import { LEADER_KINDS, TRANSFER_CONTEXT } from "./message.ts";
+import { TRANSFER_CONTEXT } from "./message.ts";
 import type { RaftState } from "./state.ts";
 import { type Message, NO_ID, type RaftRole } from "./types.ts";
 
@@ -34,11 +34,11 @@ export function stepMessage(state: RaftState, message: Message): void {
 
 /** False when the message is to be ignored. */
 function enterTerm(state: RaftState, message: Message): boolean {
-  const { kind, context, reject, term, from } = message;
+  const { kind, context, reject, term } = message;
   if (isVoteRequest(message) && context !== TRANSFER_CONTEXT && inLease(state)) return false;
   // A pre-vote changes no term; the grant of one is for a term not yet entered.
   if (kind === "pre-vote" || (kind === "pre-vote-resp" && !reject)) return true;
-  state.becomeFollower(term, LEADER_KINDS.has(kind) ? from : NO_ID);
+  state.becomeFollower(term, NO_ID);
   return true;
 }
 
