@@ -127,19 +127,21 @@ export class Dispatcher {
   #onMessage(session: NodeSession, message: NodeMessage): void {
     const body = message.body;
     if (body === undefined || session.closed) return;
-    this.#liveness.heard(session.nodeId, this.#deps.clock.monoMs());
+    if (!session.leaving) this.#liveness.heard(session.nodeId, this.#deps.clock.monoMs());
     switch (body.$case) {
       case "hello":
         this.#guard(session, this.#welcome(session, body.value.descriptionJson, body.value.addr));
         return;
       case "heartbeat":
         session.send({ body: { $case: "heartbeat", value: {} } });
+        if (session.leaving) return;
         this.#guard(session, this.#revive(session.nodeId));
         return;
       case "description":
         this.#guard(session, this.#describe(session.nodeId, body.value.descriptionJson));
         return;
       case "leaving":
+        session.leaving = true;
         this.#liveness.forget(session.nodeId);
         this.#guard(session, this.#markDown(session.nodeId, "node left the swarm"));
         return;

@@ -21,6 +21,11 @@ function parse(json: string, what: string): Record<string, unknown> {
   throw new SwarmError("invalid_argument", `${what} is not a JSON object`);
 }
 
+/** The fields of what should be an object; none when it is not. */
+function fieldsOf(value: unknown): Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null ? { ...value } : {};
+}
+
 function clip(value: unknown): string {
   return typeof value === "string" ? value.slice(0, MAX_TEXT_CHARS) : "";
 }
@@ -32,12 +37,9 @@ function count(value: unknown): number {
 /** A node's description of itself, made safe: the sender may be compromised (T1, T16). */
 export function decodeDescription(json: string): NodeDescription {
   const raw = parse(json, "node description");
-  const resources =
-    typeof raw["resources"] === "object" && raw["resources"] !== null
-      ? { ...(raw["resources"] as Record<string, unknown>) }
-      : {};
+  const resources = fieldsOf(raw["resources"]);
   const labels: Record<string, string> = {};
-  for (const [key, value] of Object.entries((raw["engineLabels"] as object | undefined) ?? {})) {
+  for (const [key, value] of Object.entries(fieldsOf(raw["engineLabels"]))) {
     labels[clip(key)] = clip(value);
   }
   const plugins = Array.isArray(raw["plugins"]) ? (raw["plugins"] as unknown[]) : [];
@@ -55,8 +57,8 @@ export function decodeDescription(json: string): NodeDescription {
     engineVersion: clip(raw["engineVersion"]),
     engineLabels: labels,
     plugins: plugins.map(plugin => {
-      const { type, name } = plugin as Record<string, unknown>;
-      return { type: clip(type), name: clip(name) };
+      const fields = fieldsOf(plugin);
+      return { type: clip(fields["type"]), name: clip(fields["name"]) };
     }),
   };
 }
@@ -71,7 +73,7 @@ export function decodeStatusUpdates(updatesJson: readonly string[]): TaskStatusU
   }
   return updatesJson.map(json => {
     const { taskId, status } = parse(json, "task status");
-    const fields = { ...(status as Record<string, unknown> | undefined) };
+    const fields = fieldsOf(status);
     const state = clip(fields["state"]);
     if (typeof taskId !== "string" || !KNOWN_STATES.has(state)) {
       throw new SwarmError("invalid_argument", `a task status has the unknown state '${state}'`);

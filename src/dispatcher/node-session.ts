@@ -25,6 +25,8 @@ export class NodeSession {
   readonly #connection: NodeConnection;
   readonly #logger: Logger;
   readonly #assignments: NodeAssignments;
+  /** The node has said goodbye: its beats do not make it ready again. */
+  leaving = false;
   #sequence = 0;
   #completeSent = false;
   #closed = false;

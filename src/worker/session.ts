@@ -63,6 +63,7 @@ export class SessionClient {
   #leaderHint = "";
   #connectedTo = "";
   #session: Session | null = null;
+  #left = false;
 
   constructor(options: SessionOptions, deps: SessionDeps) {
     this.#options = options;
@@ -74,16 +75,21 @@ export class SessionClient {
     return this.#connectedTo;
   }
 
-  /** Tells the manager, if one is there, that this node leaves; waits for its answer a moment. */
+  /**
+   * Tells the manager, if one is there, that this node leaves, waits for its answer a moment, and
+   * ends the session for good: nothing new is assigned to a node that is going.
+   */
   async sayLeaving(): Promise<void> {
+    this.#left = true;
     if (this.#connectedTo !== "") await this.#session?.sayLeaving();
+    this.#session?.end();
   }
 
   async run(signal: AbortSignal): Promise<void> {
     const { clock, rng, logger } = this.#deps;
     const backoff = new Backoff(RECONNECT, rng);
     let attempt = 0;
-    while (!signal.aborted) {
+    while (!signal.aborted && !this.#left) {
       const addr = this.#nextAddr(attempt);
       attempt += 1;
       const session = new Session(this.#options, this.#deps, addr);
@@ -181,6 +187,10 @@ class Session {
     this.#stream?.write({ body: { $case: "heartbeat", value: {} } });
     const waited = sleep(this.#deps.clock, LEAVING_WAIT_MS);
     await Promise.race([this.#answered.promise, waited]);
+  }
+
+  end(): void {
+    this.#ended.resolve();
   }
 
   #close(): void {
