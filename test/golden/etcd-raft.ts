@@ -90,7 +90,15 @@ function scriptsIn(dir: string): readonly string[] {
 
 /** Runs every `.txt` file below `dir`. */
 export function runEtcdRaft(dir: string = ETCD_RAFT_DIR): readonly FileResult[] {
-  return scriptsIn(dir).map(path => runFile(relative(dir, path), readFileSync(path, "utf8")));
+  return scriptsIn(dir).map(path => {
+    const file = relative(dir, path);
+    try {
+      return runFile(file, readFileSync(path, "utf8"));
+    } catch (error) {
+      const failure = `${file}: ${error instanceof Error ? error.message : error}`;
+      return { file, total: 0, passed: 0, skipped: new Map(), failures: [failure] };
+    }
+  });
 }
 
 /** Puts what happens now in place of what the scripts below `dir` expect. Read the diff. */
