@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Command } from "commander";
 import fc from "fast-check";
-import t from "tap";
+import t, { type Test } from "tap";
 import { ApiClient, filtersQuery } from "../../cli/client.ts";
 import { addServiceWriteCommands } from "../../cli/commands/service-write.ts";
 import type { CliContext } from "../../cli/context.ts";
@@ -144,7 +144,7 @@ interface Seen {
 
 /** A daemon that answers from a table and keeps what it was asked. */
 async function fakeDaemon(
-  test: typeof t,
+  test: Test,
   answers: Readonly<Record<string, unknown>>,
 ): Promise<{ readonly socket: string; readonly seen: Seen[] }> {
   const dir = mkdtempSync(join(tmpdir(), "swarmd-cli-"));

@@ -1,20 +1,16 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import t from "tap";
+import t, { type Test } from "tap";
 import { resolveAdvertiseAddr, resolveListenAddr } from "../../src/daemon/addresses.ts";
 import { loadConfig } from "../../src/daemon/config.ts";
 import { lockDataDir } from "../../src/daemon/data-dir.ts";
 import { NodeStateFile } from "../../src/daemon/node-state.ts";
 
-function scratch(t: Tap.Test): string {
+function scratch(t: Test): string {
   const dir = mkdtempSync(join(tmpdir(), "swarmd-unit-"));
   t.teardown(() => rmSync(dir, { recursive: true, force: true }));
   return dir;
-}
-
-declare namespace Tap {
-  type Test = typeof t;
 }
 
 t.test("configuration: flags win over environment, file and defaults", async t => {
