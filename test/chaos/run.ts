@@ -177,7 +177,9 @@ export class ChaosRun {
   async #inflict(signal: AbortSignal): Promise<void> {
     const rng = new SeededRng(this.#options.seed);
     const bag = new FaultBag(rng);
-    const over = listened([signal, AbortSignal.timeout(this.#options.faultMs)]);
+    const done = new AbortController();
+    const over = listened([signal, done.signal]);
+    const timer = setTimeout(() => done.abort(), this.#options.faultMs);
     const plays: Promise<void>[] = [];
     let broken: unknown = null;
     while (!over.aborted && broken === null) {
@@ -193,6 +195,8 @@ export class ChaosRun {
       const between = MAX_BETWEEN_FAULTS_MS - MIN_BETWEEN_FAULTS_MS;
       await pause(MIN_BETWEEN_FAULTS_MS + randomFloat(rng) * between, over);
     }
+    clearTimeout(timer);
+    done.abort();
     await Promise.all(plays);
     if (broken !== null) throw broken;
   }

@@ -134,6 +134,11 @@ function managerTouched({ active, managers }: Situation): boolean {
   return managers.some(manager => hosts.has(manager));
 }
 
+function workerTouched({ active, workers }: Situation): boolean {
+  const hosts = touched(active);
+  return workers.some(worker => hosts.has(worker));
+}
+
 function leaderTarget(_rng: Rng, now: Situation): string | null {
   return managerTouched(now) ? null : now.leader;
 }
@@ -148,8 +153,7 @@ function followerTarget(rng: Rng, now: Situation): string | null {
 
 /** One worker at a time, so that there is always one to run what only workers may. */
 function workerTarget(rng: Rng, now: Situation): string | null {
-  const hosts = touched(now.active);
-  return now.workers.some(worker => hosts.has(worker)) ? null : pickOne(rng, now.workers);
+  return workerTouched(now) ? null : pickOne(rng, now.workers);
 }
 
 /** Two managers, or a manager and a worker; the leader is often among them. */
@@ -158,7 +162,7 @@ function pair(rng: Rng, now: Situation, oneWay: boolean): readonly Blow[] | null
   const others = [...now.managers, ...now.workers].filter(name => name !== first);
   const second = pickOne(rng, others);
   if (first === null || second === null || managerTouched(now)) return null;
-  if (touched(now.active).has(second)) return null;
+  if (now.workers.includes(second) && workerTouched(now)) return null;
   const [host, other] = randomInt(rng, 2) === 0 ? [first, second] : [second, first];
   return [{ kind: "partition", host, other, oneWay }];
 }
