@@ -182,3 +182,53 @@ t.test("one ingress network, and names once", async t => {
     /^400 rpc error: code = FailedPrecondition desc = ingress network cannot be removed because service .* depends on it$/,
   );
 });
+
+t.test("networks get addresses and ids that nobody else has", async t => {
+  const rig = controlRig();
+  const make = async (spec: object) => {
+    const { id } = await rig.client.call("network.create", { id: anId(), spec }, never);
+    const { network } = await rig.client.call("network.get", { ref: id }, never);
+    return [network.vni, ...network.subnets.flatMap(({ subnet, gateway }) => [subnet, gateway])];
+  };
+  const ipam = (...configs: object[]) => ({ IPAM: { Config: configs } });
+  t.same(await make({ Name: "ingress", Ingress: true }), [4096, "10.0.0.0/24", "10.0.0.1"]);
+  t.same(await make({ Name: "a" }), [4097, "10.0.1.0/24", "10.0.1.1"]);
+  t.same(
+    await make({ Name: "b", ...ipam({ Subnet: "10.0.2.7/16" }) }).catch(() => "refused"),
+    "refused",
+  );
+  const wide = { Subnet: "10.0.2.0/23", Gateway: "10.0.2.9" };
+  t.same(await make({ Name: "c", ...ipam(wide) }), [4098, "10.0.2.0/23", "10.0.2.9"]);
+  t.same(await make({ Name: "d" }), [4099, "10.0.4.0/24", "10.0.4.1"], "after what is taken");
+  t.same(await make({ Name: "e", ...ipam({ Subnet: "fd00:1::/64" }, { Subnet: "10.9.0.0/16" }) }), [
+    4100,
+    "fd00:1::/64",
+    "fd00:1::1",
+    "10.9.0.0/16",
+    "10.9.0.1",
+  ]);
+  await rig.client.call("network.remove", { ref: "a" }, never);
+  t.same(await make({ Name: "f" }), [4097, "10.0.1.0/24", "10.0.1.1"], "freed with its network");
+  t.equal(
+    await refusal(rig, "network.create", {
+      id: anId(),
+      spec: { Name: "g", ...ipam({ Subnet: "10.0.3.0/24" }) },
+    }),
+    "400 rpc error: code = FailedPrecondition desc = subnet 10.0.3.0/24: Pool overlaps with other one on this address space",
+  );
+});
+
+t.test("an address pool that is used up says so", async t => {
+  const rig = controlRig();
+  rig.store.put({
+    op: "patch",
+    table: "cluster",
+    id: "cluster",
+    fields: { defaultAddrPool: ["10.1.0.0/25"], subnetSize: 26 },
+  });
+  const make = (name: string) =>
+    refusal(rig, "network.create", { id: anId(), spec: { Name: name } });
+  t.equal(await make("a"), "done");
+  t.equal(await make("b"), "done");
+  t.match(await make("c"), /^503 could not find an available, non-overlapping IPv4 address pool/);
+});

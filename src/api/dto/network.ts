@@ -1,10 +1,9 @@
+import { VNI_OPTION } from "../../control/core/network-plan.ts";
 import type { NetworkView } from "../../control/operations.ts";
 import type { Network } from "../../model/rows.ts";
 import { metaDto, optional, timeText } from "./common.ts";
 
 type Json = Readonly<Record<string, unknown>>;
-
-const VNI_OPTION = "com.docker.network.driver.overlay.vxlanid_list";
 
 function objectAt(spec: Json, name: string): Json {
   const value = spec[name];

@@ -32,7 +32,8 @@ export function serviceDto(
 
 function endpointDto(endpoint: Service["endpoint"]): object {
   const { spec, ports, virtualIps } = endpoint;
-  const hasSpec = spec.Mode !== undefined || (spec.Ports?.length ?? 0) > 0;
+  // A service that is on no network and publishes nothing has no endpoint in Docker's eyes.
+  const hasSpec = (spec.Ports?.length ?? 0) > 0 || virtualIps.length > 0;
   return {
     Spec: hasSpec ? endpointSpecDto(spec) : {},
     ...optional("Ports", ports.map(portDto)),

@@ -1,4 +1,4 @@
-import type { Service } from "../../model/rows.ts";
+import type { Service, Task } from "../../model/rows.ts";
 import { modeKind, replicasOf } from "../../model/service-spec.ts";
 import type { StateView } from "../../model/view.ts";
 
@@ -25,9 +25,15 @@ export function serviceStatus(view: StateView, service: Service): Counts {
   for (const task of tasks) {
     if (task.status.state === "running") running += 1;
     if (job && task.status.state === "complete") completed += 1;
-    if (task.desiredState === (job ? "complete" : "running")) wanted += 1;
+    if (isStillWanted(task, job)) wanted += 1;
   }
   return { running, completed, desired: fixedTotal(service) ?? wanted };
+}
+
+/** Counted for global modes; a job's task that is done is not wanted any more. */
+function isStillWanted(task: Task, job: boolean): boolean {
+  if (!job) return task.desiredState === "running";
+  return task.desiredState === "complete" && task.status.state !== "complete";
 }
 
 /** Tasks that should run, where the spec says it; null for global modes. */

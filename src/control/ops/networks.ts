@@ -5,8 +5,10 @@ import type { StateView } from "../../model/view.ts";
 import type { OperationContext } from "../context.ts";
 import { rpcError } from "../core/errors.ts";
 import { findNetwork } from "../core/lookup.ts";
+import { planNetwork } from "../core/network-plan.ts";
 import { isIngress, refuseNetworkInUse, sameObject } from "../core/references.ts";
 import type { NetworkView, OperationArgs, OperationResult } from "../operations.ts";
+import { clusterOf } from "./swarm.ts";
 
 export function listNetworks(ctx: OperationContext): OperationResult<"network.list"> {
   return [...ctx.view.table("networks").all()].map(network => ({ network, tasks: [] }));
@@ -38,7 +40,7 @@ export async function createNetwork(
     const existing = ctx.view.table("networks").get(args.id);
     if (sameObject(args.id, spec.Name, existing?.spec.Name)) return;
     if (spec["Ingress"] === true) checkOnlyIngress(ctx.view);
-    const row = { id: args.id, spec, vni: 0, subnets: [] };
+    const row = { id: args.id, spec, ...planNetwork(ctx.view, clusterOf(ctx.view), spec) };
     await ctx.submit([{ op: "create", table: "networks", row }]).catch(withoutPrefix);
   });
   return { id: args.id };

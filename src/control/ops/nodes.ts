@@ -2,6 +2,7 @@ import type { Change } from "../../model/change.ts";
 import type { Node, NodeSpec, Task } from "../../model/rows.ts";
 import { isTerminal } from "../../model/task-state.ts";
 import { validateNodeSpec } from "../../model/validate-cluster.ts";
+import type { StateView } from "../../model/view.ts";
 import type { OperationContext } from "../context.ts";
 import { outOfSequence, rpcError } from "../core/errors.ts";
 import { nodeTest } from "../core/filters.ts";
@@ -83,15 +84,21 @@ export async function removeNode(
   await ctx.exclusive(["roles"], async () => {
     const node = findNode(ctx.view, args.ref);
     checkRemoval(ctx, node, args.force);
-    const orphans = ctx.view.tasksOfNode(node.id).filter(task => !isTerminal(task.status.state));
-    const changes: Change[] = orphans.map(task => orphan(task, ctx.nowMs));
-    changes.push({ op: "delete", table: "nodes", id: node.id });
+    const changes = nodeRemoval(ctx.view, node.id, ctx.nowMs);
     // The node goes last: a removal that stops half-way can be repeated.
     for (let at = 0; at < changes.length; at += MAX_ORPHANS_PER_SUBMIT) {
       await ctx.submit(changes.slice(at, at + MAX_ORPHANS_PER_SUBMIT));
     }
   });
   return {};
+}
+
+/** What makes the cluster forget a node. */
+export function nodeRemoval(view: StateView, nodeId: string, nowMs: number): Change[] {
+  const orphans = view.tasksOfNode(nodeId).filter(task => !isTerminal(task.status.state));
+  const changes: Change[] = orphans.map(task => orphan(task, nowMs));
+  changes.push({ op: "delete", table: "nodes", id: nodeId });
+  return changes;
 }
 
 function checkRemoval(ctx: OperationContext, node: Node, force: boolean): void {
