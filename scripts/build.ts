@@ -1,5 +1,6 @@
 import { chmod, rm } from "node:fs/promises";
 import { build, type Plugin } from "esbuild";
+import { NODE_FLAGS } from "./node-flags.ts";
 
 /**
  * One small entry, `dist/swarmd.js`, that answers at once, and chunks it loads when a command needs
@@ -17,6 +18,11 @@ const withoutSsh: Plugin = {
   },
 };
 
+/** `env -S` splits its argument: the kernel hands a script's interpreter only one. */
+const SHEBANG = `#!/usr/bin/env -S node ${NODE_FLAGS.join(" ")}\n`;
+const REQUIRE =
+  "import { createRequire as __createRequire } from 'node:module';\nimport { dirname as __dirnameOf } from 'node:path';\nimport { fileURLToPath as __toPath } from 'node:url';\nconst require = __createRequire(import.meta.url);\nconst __filename = __toPath(import.meta.url);\nconst __dirname = __dirnameOf(__filename);";
+
 await rm("dist", { recursive: true, force: true });
 await build({
   entryPoints: { swarmd: "cli/main.ts" },
@@ -32,8 +38,6 @@ await build({
   minifySyntax: true,
   legalComments: "none",
   chunkNames: "chunk-[hash]",
-  banner: {
-    js: "import { createRequire as __createRequire } from 'node:module';\nimport { dirname as __dirnameOf } from 'node:path';\nimport { fileURLToPath as __toPath } from 'node:url';\nconst require = __createRequire(import.meta.url);\nconst __filename = __toPath(import.meta.url);\nconst __dirname = __dirnameOf(__filename);",
-  },
+  banner: { js: SHEBANG + REQUIRE },
 });
 await chmod("dist/swarmd.js", 0o755);

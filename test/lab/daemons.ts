@@ -1,5 +1,6 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { NODE_FLAGS } from "../../scripts/node-flags.ts";
 import { binPath, type LabContext } from "./context.ts";
 import { hostPaths, hostScope } from "./plan.ts";
 import type { Service } from "./service.ts";
@@ -60,7 +61,7 @@ export function daemonService(lab: LabContext, host: string): Service {
 
 /** The command line; SWARMD_BIN of the caller wins, so that a host can start another version. */
 export function swarmdCommand(lab: LabContext): string[] {
-  return [process.execPath, process.env["SWARMD_BIN"] ?? lab.config.swarmdBin];
+  return [process.execPath, ...NODE_FLAGS, process.env["SWARMD_BIN"] ?? lab.config.swarmdBin];
 }
 
 /** What a login on the host has in its environment. */
@@ -75,11 +76,11 @@ export async function prepareDisk(lab: LabContext, host: string): Promise<void> 
   await writeFile(join(paths.dir, "daemon.json"), "{}\n");
 }
 
-/** `swarmd` for people: \`lab exec m1 -- swarmd node ls\`. */
+/** `swarmd` for people: `lab exec m1 -- swarmd node ls`. */
 export async function writeCommand(lab: LabContext): Promise<void> {
   const dir = binPath(lab.dir);
   await mkdir(dir, { recursive: true });
-  const words = [process.execPath, lab.config.swarmdBin].map(quote).join(" ");
+  const words = [process.execPath, ...NODE_FLAGS, lab.config.swarmdBin].map(quote).join(" ");
   await writeFile(join(dir, "swarmd"), `#!/bin/sh\nexec ${words} "$@"\n`, { mode: 0o755 });
 }
 
