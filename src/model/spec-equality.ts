@@ -1,3 +1,5 @@
+import type { ServiceSpec } from "./service-spec.ts";
+
 /**
  * Whether two parts of a spec ask for the same. Docker's clients read a spec, change one field and
  * send it back; on the way empty values appear and vanish (`null`, `[]`, `""`, Go's zero values), and
@@ -45,4 +47,18 @@ export function sameSpec(a: unknown, b: unknown, key = ""): boolean {
     if (!sameSpec(left.get(name), right.get(name), name)) return false;
   }
   return true;
+}
+
+/**
+ * What a task is made from, but for where it runs and the credentials its image was fetched with:
+ * a change of either does not make a running task wrong.
+ */
+export function taskEssence(spec: ServiceSpec): unknown {
+  const { ContainerSpec, ...task } = spec.TaskTemplate ?? {};
+  return {
+    task: { ...task, Placement: undefined },
+    container: { ...ContainerSpec, PullOptions: undefined },
+    networks: spec.Networks,
+    endpoint: spec.EndpointSpec,
+  };
 }

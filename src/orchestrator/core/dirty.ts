@@ -1,6 +1,6 @@
 import type { Service, Task } from "../../model/rows.ts";
 import type { ServiceSpec } from "../../model/service-spec.ts";
-import { sameSpec } from "../../model/spec-equality.ts";
+import { sameSpec, taskEssence } from "../../model/spec-equality.ts";
 import { type StateView, specOfTask } from "../../model/view.ts";
 import type { Constraint } from "../../scheduler/core/constraint.ts";
 import { constraintsOf, nodeFits, nodeOf } from "./nodes.ts";
@@ -48,11 +48,7 @@ export class DirtyCheck {
 }
 
 function compareSpecs(old: ServiceSpec, now: ServiceSpec): Difference {
-  if (!sameSpec(old.EndpointSpec, now.EndpointSpec)) return "task";
-  if (!sameSpec(old.Networks, now.Networks)) return "task";
-  const before = { ...old.TaskTemplate, Placement: undefined };
-  const after = { ...now.TaskTemplate, Placement: undefined };
-  if (!sameSpec(before, after)) return "task";
+  if (!sameSpec(taskEssence(old), taskEssence(now))) return "task";
   const samePlacement = sameSpec(old.TaskTemplate?.Placement, now.TaskTemplate?.Placement);
   return samePlacement ? "none" : "placement";
 }
