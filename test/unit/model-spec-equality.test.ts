@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import t from "tap";
-import { sameSpec } from "../../src/model/spec-equality.ts";
+import type { ServiceSpec } from "../../src/model/service-spec.ts";
+import { sameSpec, taskEssence } from "../../src/model/spec-equality.ts";
 
 t.test("what a round trip through a client adds is no change", async t => {
   const created = { ContainerSpec: { Image: "a:1" } };
@@ -32,5 +33,20 @@ t.test("symmetric, and equal to itself", async t => {
       return sameSpec(a, b) === sameSpec(b, a);
     }),
     { numRuns: 300 },
+  );
+});
+
+t.test("placement and image credentials do not make a task wrong", async t => {
+  const spec = (image: string, auth: string, constraint: string): ServiceSpec => ({
+    TaskTemplate: {
+      ContainerSpec: { Image: image, PullOptions: { RegistryAuth: auth } },
+      Placement: { Constraints: [constraint] },
+    },
+  });
+  const base = taskEssence(spec("a:1", "old", "node.role==worker"));
+  t.ok(sameSpec(base, taskEssence(spec("a:1", "new", "node.role==manager"))));
+  t.notOk(sameSpec(base, taskEssence(spec("a:2", "old", "node.role==worker"))));
+  t.notOk(
+    sameSpec(base, taskEssence({ ...spec("a:1", "old", "x"), EndpointSpec: { Mode: "dnsrr" } })),
   );
 });
