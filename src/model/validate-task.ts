@@ -166,35 +166,6 @@ function validateMounts(mounts: readonly Mount[]): void {
     if (targets.has(target)) throw refusal(`ContainerSpec: duplicate mount point: ${target}`);
     targets.add(target);
   }
-  for (const mount of mounts) validateMount(mount);
-}
-
-/** moby's executor (daemon/cluster/executor/container/validate.go), asked before the node is. */
-function validateMount({ Type: type, Source: source = "", Target: target = "" }: Mount): void {
-  if (!isAbsolute(target) && type !== "npipe") {
-    throw refusal(`invalid mount target, must be an absolute path: ${target}`);
-  }
-  if (type === "bind" && !isAbsolute(source)) {
-    throw refusal(`invalid bind mount source, must be an absolute path: ${source}`);
-  }
-  if (type === "volume" && isAbsolute(source) && !isTemplate(source)) {
-    throw refusal(`invalid volume mount source, must not be an absolute path: ${source}`);
-  }
-  if (type === "tmpfs" && source !== "") {
-    throw refusal("invalid tmpfs source, source must be empty");
-  }
-  if (type === "npipe" && source === "") {
-    throw refusal("invalid npipe source, source must not be empty");
-  }
-}
-
-/** On Linux or on Windows: the nodes may be either. A template may expand to anything. */
-function isAbsolute(path: string): boolean {
-  return /^(?:[/\\]|[a-zA-Z]:[/\\])/.test(path) || isTemplate(path);
-}
-
-function isTemplate(path: string): boolean {
-  return path.startsWith("{{");
 }
 
 /** SwarmKit's least interval of a health check: 1 ms. */

@@ -258,16 +258,17 @@ export class Agent implements AgentPort {
   #workOf(assigned: AssignedTask): TaskWork {
     const { nodeId, clusterId, hostname } = this.#options;
     const seen = this.#description.latest;
+    const node = {
+      nodeId,
+      clusterId,
+      hostname: seen?.hostname ?? hostname,
+      os: seen?.os ?? "linux",
+      architecture: seen?.architecture ?? "",
+    };
     return {
       assigned,
-      node: {
-        nodeId,
-        clusterId,
-        hostname: seen?.hostname ?? hostname,
-        os: seen?.os ?? "linux",
-        architecture: seen?.architecture ?? "",
-      },
-      files: this.#dependencies.filesOf(assigned),
+      node,
+      files: this.#dependencies.filesOf({ assigned, node }),
       registryAuth: assigned.spec.TaskTemplate?.ContainerSpec?.PullOptions?.RegistryAuth ?? "",
     };
   }

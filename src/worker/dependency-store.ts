@@ -1,6 +1,7 @@
 import { isSwarmError, SwarmError } from "../base/errors.ts";
-import type { AssignedTask, AssignmentChange } from "../model/assignment.ts";
+import type { AssignmentChange } from "../model/assignment.ts";
 import type { Config, Secret } from "../model/rows.ts";
+import type { TaskOnNode } from "./core/task-context.ts";
 import { type TaskFile, taskFiles } from "./core/task-work.ts";
 
 /**
@@ -31,10 +32,10 @@ export class DependencyStore {
    * The files of a task. Throws `unavailable` for one that may still come (no manager has answered
    * since the start), `not_found` for one that will not, `invalid_argument` for a bad reference.
    */
-  filesOf(assigned: AssignedTask): readonly TaskFile[] {
+  filesOf(work: TaskOnNode): readonly TaskFile[] {
     const dependencies = { secrets: this.#secrets, configs: this.#configs };
     try {
-      return taskFiles(assigned, dependencies, base64 => Buffer.from(base64, "base64"));
+      return taskFiles(work, dependencies, base64 => Buffer.from(base64, "base64"));
     } catch (error) {
       if (this.#complete || !isSwarmError(error, "not_found")) throw error;
       throw new SwarmError("unavailable", `${error.message} (yet)`, {}, error);

@@ -12,6 +12,7 @@ import {
   type FoundContainer,
 } from "./core/container-view.ts";
 import { laterStatus } from "./core/reconcile.ts";
+import { taskName } from "./core/task-context.ts";
 import {
   decide,
   isEnding,
@@ -20,7 +21,7 @@ import {
   type StepFailure,
   type StepKind,
 } from "./core/task-machine.ts";
-import { type TaskWork, taskName } from "./core/task-work.ts";
+import type { TaskWork } from "./core/task-work.ts";
 import type { ContainerRef, Executor } from "./executor.ts";
 import type { LocalStore, TaskRecord } from "./local-store.ts";
 import type { StepSlots } from "./step-slots.ts";

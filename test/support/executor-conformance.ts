@@ -1,6 +1,7 @@
 import type { Test } from "tap";
 import { SwarmError } from "../../src/base/errors.ts";
-import { type TaskWork, taskName } from "../../src/worker/core/task-work.ts";
+import { taskName } from "../../src/worker/core/task-context.ts";
+import type { TaskWork } from "../../src/worker/core/task-work.ts";
 import type {
   ContainerRef,
   Executor,

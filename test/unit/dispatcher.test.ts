@@ -155,6 +155,43 @@ t.test("a session begins with everything and goes on with changes", async t => {
   for (let i = 1; i < numbers.length; i += 1) t.equal(numbers[i]?.[0], numbers[i - 1]?.[1]);
 });
 
+t.test("a task without a log driver gets the cluster's", async t => {
+  const cluster = aCluster();
+  const LogDriver = { Name: "local", Options: { "max-size": "1m" } };
+  const own = {
+    ...SPEC,
+    Name: "own",
+    TaskTemplate: { ...SPEC.TaskTemplate, LogDriver: { Name: "none" } },
+  };
+  const world = new World(
+    {
+      op: "patch",
+      table: "cluster",
+      id: cluster.id,
+      fields: { spec: { ...cluster.spec, TaskDefaults: { LogDriver } } },
+    },
+    ...createService(aService({ id: "own", spec: own })),
+    assigned("t1", "n1"),
+    {
+      op: "create",
+      table: "tasks",
+      row: aTask({ id: "t2", serviceId: "own", nodeId: "n1", status: aStatus("assigned") }),
+    },
+  );
+  t.teardown(() => world.end());
+  const peer = world.connect("n1");
+  peer.hello();
+  await eventually(() => peer.kinds().includes("assignments"), { what: "COMPLETE" });
+  const drivers = peer
+    .changes()
+    .flatMap(change =>
+      change.action === "update" && change.kind === "task"
+        ? [change.item.spec.TaskTemplate?.LogDriver]
+        : [],
+    );
+  t.same(drivers, [LogDriver, { Name: "none" }]);
+});
+
 t.test("statuses are committed, acknowledged, and only for the node's own tasks", async t => {
   const world = new World(assigned("t1", "n1"), assigned("t2", "n2"));
   t.teardown(() => world.end());

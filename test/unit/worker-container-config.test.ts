@@ -2,17 +2,14 @@ import fc from "fast-check";
 import t from "tap";
 import { isSwarmError } from "../../src/base/errors.ts";
 import type { Config, Secret } from "../../src/model/rows.ts";
+import type { Mount } from "../../src/model/service-spec.ts";
 import {
   type ContainerCreateBody,
   containerConfig,
   networkAttachments,
 } from "../../src/worker/core/container-config.ts";
-import {
-  type NodeFacts,
-  type TaskWork,
-  taskFiles,
-  taskName,
-} from "../../src/worker/core/task-work.ts";
+import { type NodeFacts, taskName } from "../../src/worker/core/task-context.ts";
+import { type TaskWork, taskFiles } from "../../src/worker/core/task-work.ts";
 import { expandTemplate } from "../../src/worker/core/template.ts";
 import { aTask, type TaskParts } from "../support/tasks.ts";
 
@@ -259,7 +256,10 @@ t.test("secrets and configs become files", async t => {
     },
   });
   t.strictSame(
-    taskFiles(assigned, known, decode).map(file => ({ ...file, data: String(file.data) })),
+    taskFiles({ assigned, node: NODE }, known, decode).map(file => ({
+      ...file,
+      data: String(file.data),
+    })),
     [
       {
         kind: "secret",
@@ -286,15 +286,79 @@ t.test("secrets and configs become files", async t => {
     { Type: "bind", Source: "/run/x/0", Target: "/run/secrets/key.pem", ReadOnly: true },
   ]);
   const none = { secrets: new Map<string, Secret>(), configs: new Map<string, Config>() };
-  t.throws(() => taskFiles(assigned, none, decode), { message: "secret reference key not found" });
+  t.throws(() => taskFiles({ assigned, node: NODE }, none, decode), {
+    message: "secret reference key not found",
+  });
   const bad = aTask({
     container: { Secrets: [{ SecretID: "s1", File: { Name: "../../etc/x" } }] },
   });
-  t.throws(() => taskFiles(bad, known, decode), { message: /not a file name/ });
+  t.throws(() => taskFiles({ assigned: bad, node: NODE }, known, decode), {
+    message: /not a file name/,
+  });
   const owner = aTask({
     container: { Secrets: [{ SecretID: "s1", File: { Name: "a", UID: "bob" } }] },
   });
-  t.throws(() => taskFiles(owner, known, decode), { message: /not a numeric id/ });
+  t.throws(() => taskFiles({ assigned: owner, node: NODE }, known, decode), {
+    message: /not a numeric id/,
+  });
+});
+
+t.test("templates in secrets and configs see the task, its variables and its files", async t => {
+  const Templating = { Name: "golang" };
+  const text = (value: string): string => Buffer.from(value).toString("base64");
+  const key: Secret = { ...meta("s1"), spec: { Name: "key", Data: text("{{hi}}") } };
+  const conf = (Data: string, driver: Config["spec"]["Templating"] = Templating): Config => ({
+    ...meta("c1"),
+    spec: { Name: "conf", Data: text(Data), ...(driver && { Templating: driver }) },
+  });
+  const decode = (base64: string): Uint8Array => Buffer.from(base64, "base64");
+  const assigned = aTask({
+    container: {
+      Env: ["SLOT={{.Task.Slot}}", "EMPTY="],
+      Secrets: [{ SecretID: "s1", SecretName: "key", File: { Name: "key.pem" } }],
+      Configs: [{ ConfigID: "c1", ConfigName: "conf", File: { Name: "/app.conf" } }],
+    },
+  });
+  const expand = (config: Config): string => {
+    const known = { secrets: new Map([["s1", key]]), configs: new Map([["c1", config]]) };
+    const files = taskFiles({ assigned, node: NODE }, known, decode);
+    return Buffer.from(files.find(file => file.kind === "config")?.data ?? []).toString();
+  };
+  t.equal(
+    expand(
+      conf('{{.Service.Name}} {{env "SLOT"}}{{env "EMPTY"}}{{env "none"}} {{secret "key.pem"}}'),
+    ),
+    "web 1 {{hi}}",
+    "what a function gives is not read again",
+  );
+  t.equal(expand({ ...conf(""), spec: { Name: "conf", Data: text("{{x}}") } }), "{{x}}");
+  t.throws(() => expand(conf('{{secret "key"}}')), { message: "secret target key not found" });
+  t.throws(() => expand(conf("{{env}}")), { message: /needs one name/ });
+  t.throws(() => expand(conf("x", { Name: "jinja" })), {
+    message: "unrecognized template driver: jinja",
+  });
+});
+
+t.test("mounts that only the node can refuse", async t => {
+  const cases: readonly (readonly [Mount, string])[] = [
+    [{ Type: "volume", Source: "v" }, "invalid mount target, must be an absolute path: "],
+    [{ Target: "v" }, "invalid mount target, must be an absolute path: v"],
+    [
+      { Type: "bind", Source: "v", Target: "/x" },
+      "invalid bind mount source, must be an absolute path: v",
+    ],
+    [
+      { Type: "volume", Source: "/v", Target: "/x" },
+      "invalid volume mount source, must not be an absolute path: /v",
+    ],
+    [{ Type: "tmpfs", Source: "v", Target: "/x" }, "invalid tmpfs source, source must be empty"],
+  ];
+  for (const [mount, message] of cases) {
+    t.throws(() => build({ container: { Mounts: [mount] } }), { message });
+  }
+  t.doesNotThrow(() =>
+    build({ container: { Mounts: [{ Source: "v", Target: "/{{.Task.Slot}}" }] } }),
+  );
 });
 
 t.test("placeholders", async t => {

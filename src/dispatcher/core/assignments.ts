@@ -20,6 +20,14 @@ function concernsNode(task: Task): boolean {
   return compareTaskStates(task.status.state, "assigned") >= 0 && task.status.state !== "orphaned";
 }
 
+/** What the cluster says for tasks whose service does not (Docker's SwarmSpec.TaskDefaults). */
+function withTaskDefaults(view: StateView, spec: ServiceSpec): ServiceSpec {
+  const [cluster] = view.table("cluster").all();
+  const LogDriver = cluster?.spec.TaskDefaults.LogDriver;
+  if (!LogDriver?.Name || spec.TaskTemplate?.LogDriver !== undefined) return spec;
+  return { ...spec, TaskTemplate: { ...spec.TaskTemplate, LogDriver } };
+}
+
 interface SentTask {
   readonly fingerprint: string;
   readonly dependencies: readonly string[];
@@ -107,7 +115,8 @@ export class NodeAssignments {
       const fingerprint = taskFingerprint(task);
       this.#tasks.set(taskId, { fingerprint, dependencies });
       if (sent?.fingerprint !== fingerprint) {
-        taskChanges.push({ action: "update", kind: "task", item: { task, spec: spec.spec } });
+        const item = { task, spec: withTaskDefaults(view, spec.spec) };
+        taskChanges.push({ action: "update", kind: "task", item });
       }
     }
     return [...dependencyUpdates, ...taskChanges, ...removals(released)];

@@ -48,11 +48,9 @@ function parseBase36(digits: string): bigint {
   return value;
 }
 
+/** Docker's words; what exactly is wrong is for the log. */
 function invalidToken(why: string): SwarmError {
-  return new SwarmError(
-    "invalid_argument",
-    `invalid join token: ${why} (a manager prints it with \`swarmd join-token worker|manager\`)`,
-  );
+  return new SwarmError("invalid_argument", "invalid join token", { why });
 }
 
 /** Compares without telling by its duration where the two differ. Only lengths can be learnt. */

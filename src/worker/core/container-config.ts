@@ -8,7 +8,9 @@ import type {
   Privileges,
   TaskSpec,
 } from "../../model/service-spec.ts";
-import { type TaskWork, taskName, templateContext } from "./task-work.ts";
+import { checkMounts } from "./mount-check.ts";
+import { taskName, templateContext } from "./task-context.ts";
+import type { TaskWork } from "./task-work.ts";
 import { expandTemplate, type TemplateValue } from "./template.ts";
 
 /** The label that says which cluster's swarmd owns a container. */
@@ -166,8 +168,10 @@ function hostConfig(
   fileMounts: readonly FileMount[],
 ): Readonly<Record<string, unknown>> {
   const logDriver = template.LogDriver;
+  const asked = (container.Mounts ?? []).map(mount => mountConfig(mount, context));
+  checkMounts(asked);
   const mounts = [
-    ...(container.Mounts ?? []).map(mount => mountConfig(mount, context)),
+    ...asked,
     ...fileMounts.map(file => ({
       Type: "bind",
       Source: file.hostPath,
@@ -263,7 +267,7 @@ function extraHosts(entry: string): readonly string[] {
   return names.map(name => `${name}:${address}`);
 }
 
-function mountConfig(mount: Mount, context: TemplateValue): Readonly<Record<string, unknown>> {
+function mountConfig(mount: Mount, context: TemplateValue): Mount {
   const expand = (text: string): string => expandTemplate(text, context);
   const volume = mount.VolumeOptions;
   const driver = volume?.DriverConfig;

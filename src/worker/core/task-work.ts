@@ -2,16 +2,8 @@ import { SwarmError } from "../../base/errors.ts";
 import type { AssignedTask } from "../../model/assignment.ts";
 import type { Config, Secret } from "../../model/rows.ts";
 import type { FileTarget } from "../../model/service-spec.ts";
-import type { TemplateValue } from "./template.ts";
-
-/** The facts of the node that containers are told about. */
-export interface NodeFacts {
-  readonly nodeId: string;
-  readonly clusterId: string;
-  readonly hostname: string;
-  readonly os: string;
-  readonly architecture: string;
-}
+import { expandPayload, type PayloadContext } from "./payload.ts";
+import type { NodeFacts } from "./task-context.ts";
 
 /** A secret or config as a file in the container. */
 export interface TaskFile {
@@ -34,34 +26,6 @@ export interface TaskWork {
   readonly registryAuth: string;
 }
 
-/** Swarm mode's task name: `service.slot.taskid`, for global services `service.nodeid.taskid`. */
-export function taskName(assigned: AssignedTask): string {
-  const { task } = assigned;
-  return `${task.serviceName}.${slotName(assigned)}.${task.id}`;
-}
-
-function slotName({ task }: AssignedTask): string {
-  return task.slot > 0 ? String(task.slot) : task.nodeId;
-}
-
-/** What `{{…}}` placeholders can see (SwarmKit template/context.go). */
-export function templateContext(work: Pick<TaskWork, "assigned" | "node">): TemplateValue {
-  const { assigned, node } = work;
-  return {
-    Service: {
-      ID: assigned.task.serviceId,
-      Name: assigned.task.serviceName,
-      Labels: assigned.spec.Labels ?? {},
-    },
-    Node: {
-      ID: node.nodeId,
-      Hostname: node.hostname,
-      Platform: { OS: node.os, Architecture: node.architecture },
-    },
-    Task: { ID: assigned.task.id, Name: taskName(assigned), Slot: slotName(assigned) },
-  };
-}
-
 const DEFAULT_MODE = 0o444;
 const SECRET_DIR = "/run/secrets/";
 const MODE_BITS = 0o7777;
@@ -74,26 +38,55 @@ export interface Dependencies {
 
 /**
  * The files of a task. Throws not_found when one is not on this node, invalid_argument when its
- * target makes no sense. References without a file target (runtime ones) are no files.
+ * target or its template makes no sense. References without a file target (runtime ones) are no
+ * files.
  */
 export function taskFiles(
-  assigned: AssignedTask,
+  work: Pick<TaskWork, "assigned" | "node">,
   dependencies: Dependencies,
   decode: (base64: string) => Uint8Array,
 ): readonly TaskFile[] {
+  const found = referencedFiles(work.assigned, dependencies);
+  const dataOf = (kind: TaskFile["kind"]): ReadonlyMap<string, Uint8Array> =>
+    new Map(
+      found
+        .filter(ref => ref.kind === kind)
+        .map(({ file, row }) => [file.Name ?? "", decode(row.spec.Data ?? "")]),
+    );
+  const context: PayloadContext = {
+    ...work,
+    secrets: dataOf("secret"),
+    configs: dataOf("config"),
+  };
+  return found.map(({ kind, file, row }) => {
+    const data = expandPayload(row.spec, decode(row.spec.Data ?? ""), context);
+    return taskFile(kind, row.id, file, data);
+  });
+}
+
+interface ReferencedFile {
+  readonly kind: TaskFile["kind"];
+  readonly file: FileTarget;
+  readonly row: Secret | Config;
+}
+
+function referencedFiles(
+  assigned: AssignedTask,
+  dependencies: Dependencies,
+): readonly ReferencedFile[] {
   const container = assigned.spec.TaskTemplate?.ContainerSpec ?? {};
-  const files: TaskFile[] = [];
+  const files: ReferencedFile[] = [];
   for (const ref of container.Secrets ?? []) {
     if (ref.File === undefined) continue;
     const row = dependencies.secrets.get(ref.SecretID ?? "");
     if (row === undefined) throw missing("secret", ref.SecretName ?? ref.SecretID ?? "");
-    files.push(taskFile("secret", row.id, ref.File, decode(row.spec.Data ?? "")));
+    files.push({ kind: "secret", file: ref.File, row });
   }
   for (const ref of container.Configs ?? []) {
     if (ref.File === undefined) continue;
     const row = dependencies.configs.get(ref.ConfigID ?? "");
     if (row === undefined) throw missing("config", ref.ConfigName ?? ref.ConfigID ?? "");
-    files.push(taskFile("config", row.id, ref.File, decode(row.spec.Data ?? "")));
+    files.push({ kind: "config", file: ref.File, row });
   }
   return files;
 }

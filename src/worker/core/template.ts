@@ -8,29 +8,39 @@ import { SwarmError } from "../../base/errors.ts";
  */
 export type TemplateValue = string | { readonly [key: string]: TemplateValue };
 
-/** Longest template that is evaluated, in characters. */
-export const TEMPLATE_LIMIT_CHARS = 65_536;
+/** A function that an action may call. Throws with what is wrong; its result is a text. */
+export type TemplateFunction = (args: readonly TemplateValue[], body: string) => TemplateValue;
+
+/** Longest template that is evaluated, in characters: no config is longer. */
+export const TEMPLATE_LIMIT_CHARS = 1_024_000;
 
 const OPEN = "{{";
 const CLOSE = "}}";
 /** A string literal (Go's two kinds), a field path, or a word. */
 const TOKEN = /\s*(?:"((?:[^"\\]|\\.)*)"|`([^`]*)`|(\.[\w.-]*)|(\w+))/y;
 
-/** Replaces every action in `text`. Throws invalid_argument on one it cannot evaluate. */
-export function expandTemplate(text: string, context: TemplateValue): string {
+/**
+ * Replaces every action in `text`; `extra` functions come beside the ones that are always there.
+ * Throws invalid_argument on an action it cannot evaluate.
+ */
+export function expandTemplate(
+  text: string,
+  context: TemplateValue,
+  extra: ReadonlyMap<string, TemplateFunction> = NO_FUNCTIONS,
+): string {
   if (!text.includes(OPEN)) return text;
-  if (text.length > TEMPLATE_LIMIT_CHARS) throw failure(text.slice(0, 40), "is too long");
+  if (text.length > TEMPLATE_LIMIT_CHARS) throw templateFailure(text.slice(0, 40), "is too long");
   let out = "";
   let position = 0;
   for (;;) {
     const open = text.indexOf(OPEN, position);
     if (open < 0) return out + text.slice(position);
     const close = text.indexOf(CLOSE, open);
-    if (close < 0) throw failure(text, 'has an action without "}}"');
+    if (close < 0) throw templateFailure(text, 'has an action without "}}"');
     const action = parseAction(text.slice(open + OPEN.length, close));
     const before = text.slice(position, open);
     out += action.trimLeft ? before.trimEnd() : before;
-    out += evaluate(action.body, context);
+    out += evaluate(action.body, context, extra);
     position = close + CLOSE.length;
     if (action.trimRight) position += text.slice(position).search(/\S|$/);
   }
@@ -48,12 +58,17 @@ function parseAction(raw: string): Action {
   return { body: raw.slice(trimLeft ? 1 : 0, trimRight ? -1 : undefined), trimLeft, trimRight };
 }
 
-function evaluate(body: string, context: TemplateValue): string {
+function evaluate(
+  body: string,
+  context: TemplateValue,
+  extra: ReadonlyMap<string, TemplateFunction>,
+): string {
   if (/^\s*\/\*[\s\S]*\*\/\s*$/.test(body)) return "";
   const terms = tokenize(body);
   const [first, ...rest] = terms;
-  if (first === undefined) throw failure(body, "has an empty action");
-  const call = first.kind === "word" ? FUNCTIONS.get(first.text) : undefined;
+  if (first === undefined) throw templateFailure(body, "has an empty action");
+  const name = first.kind === "word" ? first.text : "";
+  const call = FUNCTIONS.get(name) ?? extra.get(name);
   const value =
     call === undefined
       ? single(body, terms, context)
@@ -61,7 +76,7 @@ function evaluate(body: string, context: TemplateValue): string {
           rest.map(term => resolve(body, term, context)),
           body,
         );
-  if (typeof value !== "string") throw failure(body, "does not name a text");
+  if (typeof value !== "string") throw templateFailure(body, "does not name a text");
   return value;
 }
 
@@ -77,7 +92,7 @@ function tokenize(body: string): readonly Term[] {
   while (TOKEN.lastIndex < text.length) {
     const at = TOKEN.lastIndex;
     const match = TOKEN.exec(text);
-    if (match === null) throw failure(body, `cannot be read at "${text.slice(at)}"`);
+    if (match === null) throw templateFailure(body, `cannot be read at "${text.slice(at)}"`);
     const [, quoted, raw, path, word] = match;
     if (quoted !== undefined) terms.push({ kind: "literal", text: unquote(quoted) });
     else if (raw !== undefined) terms.push({ kind: "literal", text: raw });
@@ -95,30 +110,30 @@ function unquote(text: string): string {
 
 function single(body: string, terms: readonly Term[], context: TemplateValue): TemplateValue {
   const [term, extra] = terms;
-  if (term === undefined || extra !== undefined) throw failure(body, "is not a single value");
+  if (term === undefined || extra !== undefined)
+    throw templateFailure(body, "is not a single value");
   return resolve(body, term, context);
 }
 
 function resolve(body: string, term: Term, context: TemplateValue): TemplateValue {
   if (term.kind === "literal") return term.text;
-  if (term.kind === "word") throw failure(body, `uses "${term.text}", which is no function here`);
+  if (term.kind === "word")
+    throw templateFailure(body, `uses "${term.text}", which is no function here`);
   let value = context;
   for (const key of term.text.split(".").filter(part => part !== "")) {
     if (typeof value === "string" || !Object.hasOwn(value, key)) {
-      throw failure(body, `has no field "${key}"`);
+      throw templateFailure(body, `has no field "${key}"`);
     }
     value = value[key] ?? "";
   }
   return value;
 }
 
-type TemplateFunction = (args: readonly TemplateValue[], body: string) => TemplateValue;
-
 /** `index MAP "key"`: the empty text for a key that is not there, as in Go. */
 function index(args: readonly TemplateValue[], body: string): TemplateValue {
   const [map, key] = args;
   if (args.length !== 2 || typeof map !== "object" || typeof key !== "string") {
-    throw failure(body, "needs a map and a key for index");
+    throw templateFailure(body, "needs a map and a key for index");
   }
   return Object.hasOwn(map, key) ? (map[key] ?? "") : "";
 }
@@ -128,16 +143,19 @@ function join(args: readonly TemplateValue[], body: string): TemplateValue {
   const texts = args.filter(arg => typeof arg === "string");
   const [separator, ...parts] = texts;
   if (separator === undefined || texts.length !== args.length) {
-    throw failure(body, "needs a separator and texts for join");
+    throw templateFailure(body, "needs a separator and texts for join");
   }
   return parts.join(separator);
 }
+
+const NO_FUNCTIONS: ReadonlyMap<string, TemplateFunction> = new Map();
 
 const FUNCTIONS: ReadonlyMap<string, TemplateFunction> = new Map([
   ["index", index],
   ["join", join],
 ]);
 
-function failure(body: string, what: string): SwarmError {
+/** What is wrong with an action, as the task's error. */
+export function templateFailure(body: string, what: string): SwarmError {
   return new SwarmError("invalid_argument", `template "${body.trim()}" ${what}`);
 }

@@ -16,7 +16,8 @@ import {
   type FoundContainer,
 } from "../core/container-view.ts";
 import { LogDecoder, type LogRecord } from "../core/log-frames.ts";
-import { type TaskWork, taskName } from "../core/task-work.ts";
+import { taskName } from "../core/task-context.ts";
+import type { TaskWork } from "../core/task-work.ts";
 import { withDeadline } from "../deadline.ts";
 import type {
   ContainerRef,
