@@ -61,8 +61,9 @@ function totals(result: Run): Outcome {
     Number(new RegExp(`\\b${name}: (\\d+)`).exec(line)?.[1] ?? 0);
   const failed = number("fail");
   const passed = number("pass");
-  // A file that dies, or runs nothing, has failed, whatever it counted.
-  const broken = (result.code !== 0 && failed === 0) || passed + failed === 0;
+  // A file that dies, or runs nothing, has failed, whatever it counted; to skip is to say why.
+  const nothing = passed + failed + number("skip") === 0;
+  const broken = (result.code !== 0 && failed === 0) || nothing;
   return { passed, failed: failed + (broken ? 1 : 0) };
 }
 

@@ -4,7 +4,7 @@ import { mkdir } from "node:fs/promises";
 import type { Command } from "commander";
 import { ApiError, NoDaemonError } from "../client.ts";
 import type { CliContext } from "../context.ts";
-import { CliError } from "../errors.ts";
+import { CliError, EXIT_USAGE } from "../errors.ts";
 import { collect } from "./shared.ts";
 
 interface SwarmInfo {
@@ -151,7 +151,9 @@ async function joinToken(
   role: string,
   flags: { readonly quiet?: boolean; readonly rotate?: boolean },
 ): Promise<void> {
-  if (role !== "worker" && role !== "manager") throw new CliError(`unknown role ${role}`);
+  if (role !== "worker" && role !== "manager") {
+    throw new CliError(`unknown role ${role}: use worker or manager`, EXIT_USAGE);
+  }
   const client = context.client();
   if (flags.rotate === true) {
     const swarm = await client.get<Swarm>("/swarm");

@@ -13,15 +13,17 @@ import type { IdentityStore } from "../tls/identity-store.ts";
 import { renewThroughManagers } from "../tls/join.ts";
 import { Renewer } from "../tls/renewer.ts";
 import type { DaemonConfig } from "./config.ts";
-import { Manager } from "./manager.ts";
+import { eraseLog, Manager } from "./manager.ts";
 import { requestJoin, requestLeave } from "./membership.ts";
 import type { NodeState, NodeStateFile } from "./node-state.ts";
-import { WorkerSide } from "./worker-side.ts";
+import { eraseWorker, WorkerSide } from "./worker-side.ts";
 
 /** How long a joiner tries to be taken into the Raft group, and then to catch up. */
 const JOIN_GROUP_TIMEOUT_MS = 20_000;
 const CATCH_UP_POLL_MS = 20;
 const LEAVE_GROUP_TIMEOUT_MS = 3_000;
+/** Between tries to listen, or to be taken into the group, of a node that is to be a manager. */
+const MANAGER_RETRY_MS = 2_000;
 const STOP_TASKS_TIMEOUT_MS = 60_000;
 /** A silent Raft peer is pinged this often and given up after this. */
 const RAFT_KEEPALIVE = { keepaliveMs: 1_000, keepaliveTimeoutMs: 2_000, connectTimeoutMs: 1_000 };
@@ -63,6 +65,7 @@ export class ClusterNode {
   #manager: Manager | null = null;
   #removed = false;
   #problem = "";
+  #patient = true;
   readonly #managerOpen = newDeferred<Manager>();
   readonly #managerReady = newDeferred<void>();
 
@@ -112,8 +115,13 @@ export class ClusterNode {
     return withSignal(this.#managerOpen.promise, signal);
   }
 
-  /** Until the signal aborts. Rejects on what only a restart can mend (storage failed). */
+  /**
+   * Until the signal aborts. Rejects on what only a restart can mend (storage failed). A new node
+   * (`start` is not "restart") also rejects when it cannot become a manager: somebody waits for the
+   * answer. Later, or after `bePatient`, that is tried again until it works.
+   */
   async run(signal: AbortSignal, start: StartMode): Promise<void> {
+    this.#patient = start === "restart";
     const group = new TaskGroup(signal);
     group.start("worker", inner => this.#runWorker(inner));
     group.start("renewer", inner => this.#renewer.run(inner));
@@ -132,6 +140,11 @@ export class ClusterNode {
     }
   }
 
+  /** Nobody waits for this node to become a manager any more. */
+  bePatient(): void {
+    this.#patient = true;
+  }
+
   /** Says goodbye, ends the node's tasks, and gets out of the Raft group. */
   async leave(signal: AbortSignal): Promise<void> {
     const { clock } = this.#deps;
@@ -142,20 +155,10 @@ export class ClusterNode {
     try {
       if (manager.raft.status().role === "leader") await manager.raft.transferLeadership(limit);
       const addrs = this.#state.managers.filter(addr => addr !== this.#state.advertiseAddr);
-      await callLeader(
-        addr => requestLeave(this.#clients, addr, limit, LEAVE_GROUP_TIMEOUT_MS),
-        { addrs, signal: limit, timeoutMs: LEAVE_GROUP_TIMEOUT_MS, idempotent: true },
-        this.#deps,
-      );
+      await leaveThrough(this.#clients, { addrs, forget: false, signal: limit }, this.#deps);
     } catch (error) {
       this.#deps.logger.warn("left without the group's consent", { error: errorMessage(error) });
     }
-  }
-
-  /** Removes what the cluster left on disk. After `run` has ended. */
-  async erase(): Promise<void> {
-    await this.#manager?.erase();
-    await this.#worker?.erase();
   }
 
   async #runWorker(signal: AbortSignal): Promise<void> {
@@ -216,39 +219,62 @@ export class ClusterNode {
       await this.#manageUntilDemoted(signal, mode);
       if (signal.aborted) return;
       this.#deps.logger.info("this node is a worker now");
+      this.#problem = "";
+      this.#patient = true;
       await this.#save({ raftId: 0, raftJoined: false });
-      mode = "join";
+      await eraseLog(this.#options.config.dataDir);
+      mode = "restart";
     }
   }
 
+  /** Resolves when the certificate says worker, or the signal aborts. */
   async #manageUntilDemoted(signal: AbortSignal, start: StartMode): Promise<void> {
     const group = new TaskGroup(signal);
     try {
       const manager = await this.#openManager(start);
-      await manager.listen();
       group.start("manager", inner => manager.run(inner));
-      this.#managerOpen.resolve(manager);
       group.start("admission", async inner => {
-        if (!this.#state.raftJoined) await this.#joinGroup(manager, inner);
-        await this.#save({ raftJoined: true });
+        await this.#persist("listen on the cluster port", () => manager.listen(), inner);
+        this.#managerOpen.resolve(manager);
+        if (!this.#state.raftJoined) {
+          await this.#persist("join the managers", () => this.#joinGroup(manager, inner), inner);
+          await this.#save({ raftJoined: true });
+        }
+        this.#problem = "";
         this.#manager = manager;
         this.#managerReady.resolve();
       });
       await Promise.race([group.done, this.#untilRole("worker", signal), aborted(signal)]);
     } finally {
-      const manager = this.#manager;
-      await group.close();
-      if (!signal.aborted) {
+      // While leadership is handed over, this manager still answers.
+      await group.close().finally(() => {
         this.#manager = null;
-        await manager?.erase();
+      });
+    }
+  }
+
+  /** Does it again and again, saying why it does not work, unless somebody waits for the answer. */
+  async #persist(what: string, work: () => Promise<void>, signal: AbortSignal): Promise<void> {
+    for (;;) {
+      try {
+        return await work();
+      } catch (error) {
+        if (signal.aborted || !this.#patient) throw error;
+        this.#problem = `cannot ${what}: ${errorMessage(error)}`;
+        this.#deps.logger.error(`cannot ${what}`, { error: errorMessage(error) });
       }
+      await sleep(this.#deps.clock, MANAGER_RETRY_MS, signal);
     }
   }
 
   async #openManager(start: StartMode): Promise<Manager> {
     const { config } = this.#options;
     const { identity, clock, rng, ids, logger } = this.#deps;
-    if (this.#state.raftId === 0) await this.#save({ raftId: newRaftId(rng), raftJoined: false });
+    if (this.#state.raftId === 0) {
+      // A log left by an earlier membership would not be this one's.
+      await eraseLog(config.dataDir);
+      await this.#save({ raftId: newRaftId(rng), raftJoined: false });
+    }
     const { nodeId, clusterId } = identity.current();
     const self: PeerInfo = {
       raftId: this.#state.raftId,
@@ -314,6 +340,49 @@ export class ClusterNode {
     this.#state = { ...this.#state, ...change };
     await this.#deps.stateFile.save(this.#state);
   }
+}
+
+/**
+ * Takes back the admission of a node that could not be made: the cluster forgets it. Best effort.
+ * After `run` has ended, while the identity is still there.
+ */
+export async function takeBackAdmission(
+  addrs: readonly string[],
+  deps: Pick<ClusterNodeDeps, "identity" | "clock" | "rng" | "logger">,
+): Promise<void> {
+  const clients = new RpcClients({}, deps);
+  const signal = timeoutSignal(deps.clock, LEAVE_GROUP_TIMEOUT_MS);
+  try {
+    await leaveThrough(clients, { addrs, forget: true, signal }, deps);
+  } catch (error) {
+    deps.logger.warn("the cluster still lists this node", { error: errorMessage(error) });
+  } finally {
+    clients.close();
+  }
+}
+
+async function leaveThrough(
+  clients: RpcClients,
+  how: {
+    readonly addrs: readonly string[];
+    readonly forget: boolean;
+    readonly signal: AbortSignal;
+  },
+  deps: { readonly clock: Clock; readonly rng: Rng },
+): Promise<void> {
+  const { addrs, forget, signal } = how;
+  const timeoutMs = LEAVE_GROUP_TIMEOUT_MS;
+  await callLeader(
+    addr => requestLeave(clients, addr, { forget }, { signal, timeoutMs }),
+    { addrs, signal, timeoutMs, idempotent: true },
+    deps,
+  );
+}
+
+/** Removes what a membership leaves on disk besides its certificate. After `run` has ended. */
+export async function eraseMembership(dataDir: string): Promise<void> {
+  await eraseLog(dataDir);
+  await eraseWorker(dataDir);
 }
 
 /** Aborts after `ms`. */

@@ -1,11 +1,12 @@
 import { createPublicKey } from "node:crypto";
+import { existsSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import type { InitRequest, JoinRequest, LocalNodeInfo, NodeLifecycle } from "../api/ports.ts";
 import { newDeferred } from "../base/async.ts";
 import type { Clock } from "../base/clock.ts";
-import { errorMessage, isSwarmError, SwarmError, toSwarmError } from "../base/errors.ts";
+import { errorMessage, SwarmError, toSwarmError } from "../base/errors.ts";
 import type { IdSource } from "../base/ids.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Rng } from "../base/rng.ts";
@@ -21,9 +22,16 @@ import { joinRequest } from "../tls/join.ts";
 import { newKeyPair } from "../tls/keys.ts";
 import { hostOf, localInterfaces, resolveAdvertiseAddr, resolveListenAddr } from "./addresses.ts";
 import { nodeRow } from "./ca-backend.ts";
-import { ClusterNode, newRaftId, timeoutSignal } from "./cluster-node.ts";
+import {
+  ClusterNode,
+  eraseMembership,
+  newRaftId,
+  takeBackAdmission,
+  timeoutSignal,
+} from "./cluster-node.ts";
 import type { DaemonConfig } from "./config.ts";
 import { removalAdvice } from "./leave-advice.ts";
+import { raftDirOf } from "./manager.ts";
 import { type NodeState, NodeStateFile } from "./node-state.ts";
 
 /** Docker's words (moby daemon/cluster/errors.go). */
@@ -49,6 +57,8 @@ interface Running {
   readonly node: ClusterNode;
   readonly stop: AbortController;
   readonly ended: Promise<void>;
+  /** Rejects when the node cannot go on. */
+  readonly failed: Promise<never>;
 }
 
 /** The daemon's life in and out of clusters; one change at a time. */
@@ -84,15 +94,9 @@ export class Lifecycle implements NodeLifecycle {
     const identity = await IdentityStore.open({ dataDir }, { logger: deps.logger });
     const lifecycle = new Lifecycle(options, deps, identity);
     const state = await lifecycle.#stateFile.load();
-    if (state !== null && identity.present) lifecycle.#start(state, "restart");
-    else if (state !== null || identity.present) {
-      const files = await readdir(dataDir);
-      throw new SwarmError(
-        "data_loss",
-        `${dataDir} holds half of a membership (${files.join(", ")}): restore it, or remove the ` +
-          "directory and join the cluster again",
-      );
-    }
+    if (state === null || state.leaving === true) await lifecycle.#clearRemains(state);
+    else if (identity.present) lifecycle.#establish(lifecycle.#start(state, "restart"));
+    else throw await halfMembership(dataDir);
     return lifecycle;
   }
 
@@ -148,21 +152,18 @@ export class Lifecycle implements NodeLifecycle {
           "there is no cluster state on this node to make a new cluster of",
         );
       }
-      const root = await createRootCa({ nowMs: this.#deps.clock.nowMs(), rng: this.#deps.rng });
-      const certificatePem = await this.#ownCertificate(root, request);
-      const raftId = newRaftId(this.#deps.rng);
-      const managers = [addresses.advertiseAddr];
-      const state: NodeState = { format: 1, ...addresses, raftId, raftJoined: false, managers };
-      await this.#stateFile.save(state);
-      const running = this.#start(state, "bootstrap");
-      const limit = AbortSignal.any([signal, timeoutSignal(this.#deps.clock, INIT_WAIT_MS)]);
-      try {
+      return this.#allOrNothing(async () => {
+        const root = await createRootCa({ nowMs: this.#deps.clock.nowMs(), rng: this.#deps.rng });
+        const certificatePem = await this.#ownCertificate(root, request);
+        const raftId = newRaftId(this.#deps.rng);
+        const managers = [addresses.advertiseAddr];
+        const state: NodeState = { format: 1, ...addresses, raftId, raftJoined: false, managers };
+        await this.#stateFile.save(state);
+        const running = this.#start(state, "bootstrap");
+        const limit = AbortSignal.any([signal, timeoutSignal(this.#deps.clock, INIT_WAIT_MS)]);
         await this.#foundCluster(running, request, root, certificatePem, limit);
-      } catch (error) {
-        await this.#forget(running);
-        throw error;
-      }
-      return this.#identity.current().nodeId;
+        return this.#identity.current().nodeId;
+      });
     });
   }
 
@@ -171,22 +172,21 @@ export class Lifecycle implements NodeLifecycle {
       this.#mustBeOut();
       const addresses = this.#addresses(request);
       const identity = await this.#admission(request, addresses.advertiseAddr, signal);
-      await this.#identity.replace(identity);
       const managers = [...request.remoteAddrs];
       const state: NodeState = { format: 1, ...addresses, raftId: 0, raftJoined: false, managers };
-      await this.#stateFile.save(state);
-      const running = this.#start(state, "join");
-      if (identity.role === "worker") return;
-      const limit = AbortSignal.any([signal, timeoutSignal(this.#deps.clock, JOIN_WAIT_MS)]);
-      try {
-        await Promise.race([running.node.whenManager(limit), this.failed]);
-      } catch (error) {
-        if (isSwarmError(error, "deadline_exceeded")) {
-          throw new SwarmError("deadline_exceeded", JOIN_SLOW);
+      const inTime = await this.#allOrNothing(async () => {
+        await this.#identity.replace(identity);
+        try {
+          await this.#stateFile.save(state);
+          const running = this.#start(state, "join");
+          return identity.role === "worker" || (await this.#becameManager(running, signal));
+        } catch (error) {
+          await this.#end();
+          await takeBackAdmission(managers, { ...this.#deps, identity: this.#identity });
+          throw error;
         }
-        await this.#forget(running);
-        throw error;
-      }
+      });
+      if (!inTime) throw new SwarmError("deadline_exceeded", JOIN_SLOW);
     });
   }
 
@@ -205,7 +205,7 @@ export class Lifecycle implements NodeLifecycle {
         if (!force) throw error;
         this.#deps.logger.warn("leaving by force", { error: errorMessage(error) });
       }
-      await this.#forget(running);
+      await this.#forget();
     });
   }
 
@@ -226,6 +226,35 @@ export class Lifecycle implements NodeLifecycle {
       "unimplemented",
       "managers of this version are never locked: there is no unlock key to rotate",
     );
+  }
+
+  /** False when it takes so long that it goes on in the background. */
+  async #becameManager({ node, failed }: Running, signal: AbortSignal): Promise<boolean> {
+    const limit = timeoutSignal(this.#deps.clock, JOIN_WAIT_MS);
+    try {
+      await Promise.race([node.whenManager(AbortSignal.any([signal, limit])), failed]);
+      return true;
+    } catch (error) {
+      if (!limit.aborted) throw error;
+      node.bePatient();
+      return false;
+    }
+  }
+
+  /** A node that could not be made leaves nothing behind; one that was made counts from now on. */
+  async #allOrNothing<T>(make: () => Promise<T>): Promise<T> {
+    try {
+      await eraseMembership(this.#config.dataDir);
+      const made = await make();
+      if (this.#running !== null) this.#establish(this.#running);
+      return made;
+    } catch (error) {
+      await this.#forget().catch((second: unknown) => {
+        const told = { error: errorMessage(second) };
+        this.#deps.logger.error("could not remove what the failed attempt left", told);
+      });
+      throw error;
+    }
   }
 
   #mustBeOut(): void {
@@ -271,7 +300,7 @@ export class Lifecycle implements NodeLifecycle {
   ): Promise<void> {
     const { ids } = this.#deps;
     const { nodeId, clusterId } = this.#identity.current();
-    const manager = await Promise.race([running.node.whenOpen(signal), this.failed]);
+    const manager = await Promise.race([running.node.whenOpen(signal), running.failed]);
     await manager.raft.readBarrier(signal);
     const node = nodeRow({
       nodeId,
@@ -341,22 +370,57 @@ export class Lifecycle implements NodeLifecycle {
       { ...this.#deps, identity: this.#identity, stateFile: this.#stateFile },
     );
     const stop = new AbortController();
+    const failure = newDeferred<never>();
+    failure.promise.catch(() => undefined);
     const ended = node.run(stop.signal, mode).catch((error: unknown) => {
       this.#deps.logger.error("the node cannot go on", { error: errorMessage(error) });
-      this.#fatal.reject(error);
+      failure.reject(error);
     });
-    this.#running = { node, stop, ended };
+    this.#running = { node, stop, ended, failed: failure.promise };
     return this.#running;
   }
 
+  /** From now on the daemon ends when the node cannot go on. */
+  #establish(running: Running): void {
+    running.failed.catch((error: unknown) => this.#fatal.reject(error));
+  }
+
+  async #end(): Promise<void> {
+    this.#running?.stop.abort(new SwarmError("canceled", "this node leaves the cluster"));
+    await this.#running?.ended;
+  }
+
   /** Out of the cluster: nothing of it stays on disk. */
-  async #forget(running: Running): Promise<void> {
-    running.stop.abort(new SwarmError("canceled", "this node leaves the cluster"));
-    await running.ended;
-    await running.node.erase();
+  async #forget(): Promise<void> {
+    const running = this.#running;
+    await this.#end();
+    this.#running = null;
+    if (running !== null) await this.#markLeaving(running.node.state);
+    await this.#erase();
+  }
+
+  /** A full disk must not keep a node in its cluster. */
+  async #markLeaving(state: NodeState): Promise<void> {
+    try {
+      await this.#stateFile.save({ ...state, leaving: true });
+    } catch (error) {
+      this.#deps.logger.warn("could not note the leave", { error: errorMessage(error) });
+    }
+  }
+
+  async #erase(): Promise<void> {
+    await eraseMembership(this.#config.dataDir);
     await this.#identity.clear();
     await this.#stateFile.remove();
-    this.#running = null;
+  }
+
+  /** What an init, join or leave left that was cut short; anything else is damage. */
+  async #clearRemains(state: NodeState | null): Promise<void> {
+    const { dataDir } = this.#config;
+    if (state === null && !this.#identity.present) return;
+    if (state === null && existsSync(raftDirOf(dataDir))) throw await halfMembership(dataDir);
+    this.#deps.logger.warn("removing what an interrupted change of membership has left");
+    await this.#erase();
   }
 
   async #change<T>(what: "init" | "join" | "leave", work: () => Promise<T>): Promise<T> {
@@ -373,4 +437,14 @@ export class Lifecycle implements NodeLifecycle {
       this.#changing = null;
     }
   }
+}
+
+/** A file of the membership is gone that no interrupted change takes away. */
+async function halfMembership(dataDir: string): Promise<SwarmError> {
+  const files = await readdir(dataDir);
+  return new SwarmError(
+    "data_loss",
+    `${dataDir} holds half of a membership (${files.join(", ")}): restore it, or remove the ` +
+      "directory and join the cluster again",
+  );
 }

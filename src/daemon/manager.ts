@@ -114,7 +114,11 @@ export class Manager {
     const backend = new StateCaBackend({ clusterId: options.clusterId }, { store, raft });
     server.addService(CAService, caHandlers({}, { backend, clock, rng, logger }), CA_ACCESS);
     server.addService(ControlRpc, controlHandlers(service, { logger }), CONTROL_ACCESS);
-    server.addService(MembershipService, membershipHandlers({ raft, store }), MEMBERSHIP_ACCESS);
+    server.addService(
+      MembershipService,
+      membershipHandlers({ raft, store, clock }),
+      MEMBERSHIP_ACCESS,
+    );
     const dispatcher = (): Dispatcher | null => this.#dispatcher();
     const leaderAddr = (): string => leaderAddrOf(raft, view);
     const sessions = dispatcherHandlers({ dispatcher, leaderAddr });
@@ -173,7 +177,10 @@ export class Manager {
     return this.#duties?.ready ?? false;
   }
 
-  /** Binds the cluster port: others can dial this manager from now on. */
+  /**
+   * Binds the cluster port: others can dial this manager from now on. Rejects when that is not
+   * possible; it may be tried again.
+   */
   async listen(): Promise<void> {
     await this.#server.start();
   }
@@ -206,11 +213,6 @@ export class Manager {
       await group.close().finally(() => this.#server.close(SERVER_GRACE_MS));
       this.events.close();
     }
-  }
-
-  /** Forgets the log; the node is no manager any more. After `run` has ended. */
-  async erase(): Promise<void> {
-    await rm(raftDirOf(this.#options.dataDir), { recursive: true, force: true });
   }
 
   #dispatcher(): Dispatcher | null {
@@ -247,6 +249,11 @@ interface ManagerParts {
   readonly store: ReplicatedStore;
   readonly raft: RaftDriver;
   readonly transport: GrpcRaftTransport;
+}
+
+/** Forgets the log: the node is no manager any more, or not yet. No `Manager` may be open. */
+export async function eraseLog(dataDir: string): Promise<void> {
+  await rm(raftDirOf(dataDir), { recursive: true, force: true });
 }
 
 export function raftDirOf(dataDir: string): string {

@@ -1,9 +1,14 @@
+import type { Clock } from "../base/clock.ts";
 import { SwarmError } from "../base/errors.ts";
+import { nodeRemoval } from "../control/ops/nodes.ts";
+import type { Change } from "../model/change.ts";
+import type { NodeSpec } from "../model/rows.ts";
 import type { RaftNode } from "../raft/ports.ts";
 import type { RpcClients } from "../rpc/clients.ts";
 import {
   type JoinGroupRequest,
   type JoinGroupResponse,
+  type LeaveGroupRequest,
   type LeaveGroupResponse,
   MembershipService,
 } from "../rpc/gen/swarmd/v1/membership.ts";
@@ -14,7 +19,7 @@ import { leaderAddrOf } from "./ca-backend.ts";
 
 export const MEMBERSHIP_ACCESS: Readonly<Record<string, Access>> = {
   join: "manager",
-  leave: "manager",
+  leave: "node",
 };
 
 /** A joiner waits for its admission: the leader may have another change under way. */
@@ -23,13 +28,14 @@ export const JOIN_CALL_TIMEOUT_MS = 15_000;
 export interface MembershipDeps {
   readonly raft: RaftNode;
   readonly store: StateStore;
+  readonly clock: Clock;
 }
 
 /** Admission to and leave from the Raft group, at the leader. */
 export function membershipHandlers(deps: MembershipDeps): Handlers<typeof MembershipService> {
   return {
     join: (request, context) => join(deps, request, context),
-    leave: (_request, context) => leave(deps, context),
+    leave: (request, context) => leave(deps, request, context),
   };
 }
 
@@ -53,10 +59,24 @@ async function join(
   return { members: [...store.view.table("members").all()].map(toGroupMember) };
 }
 
-async function leave(deps: MembershipDeps, context: CallContext): Promise<LeaveGroupResponse> {
+async function leave(
+  deps: MembershipDeps,
+  request: LeaveGroupRequest,
+  context: CallContext,
+): Promise<LeaveGroupResponse> {
+  const { raft, store, clock } = deps;
   const nodeId = callerOf(deps, context);
-  for (const member of [...deps.store.view.table("members").all()]) {
-    if (member.nodeId === nodeId) await deps.raft.removeMember(member.raftId, context.signal);
+  for (const member of [...store.view.table("members").all()]) {
+    if (member.nodeId === nodeId) await raft.removeMember(member.raftId, context.signal);
+  }
+  const node = store.view.table("nodes").get(nodeId);
+  if (request.forget) {
+    await store.submit(nodeRemoval(store.view, nodeId, clock.nowMs()), context.signal);
+  } else if (node?.spec.Role === "manager") {
+    // Otherwise it could not be removed from the list without being demoted first.
+    const spec: NodeSpec = { ...node.spec, Role: "worker" };
+    const change: Change = { op: "patch", table: "nodes", id: nodeId, fields: { spec } };
+    await store.submit([change], context.signal);
   }
   return {};
 }
@@ -94,8 +114,8 @@ export function requestJoin(
 export function requestLeave(
   clients: RpcClients,
   addr: string,
-  signal: AbortSignal,
-  timeoutMs: number,
+  request: LeaveGroupRequest,
+  options: { readonly signal: AbortSignal; readonly timeoutMs: number },
 ): Promise<LeaveGroupResponse> {
-  return clients.unary(MembershipService.leave, addr, {}, { signal, timeoutMs });
+  return clients.unary(MembershipService.leave, addr, request, options);
 }

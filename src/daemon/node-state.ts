@@ -16,6 +16,8 @@ export interface NodeState {
   readonly raftJoined: boolean;
   /** Cluster ports of managers, as last told; never empty. */
   readonly managers: readonly string[];
+  /** The node has left: what remains on disk is to be removed. */
+  readonly leaving?: boolean;
 }
 
 const FORMAT = 1;
@@ -48,16 +50,29 @@ export class NodeStateFile {
     );
   }
 
+  /** Throws failed_precondition when it cannot be written; the old file stays then. */
   async save(state: NodeState): Promise<void> {
-    const temporary = `${this.#path}.tmp`;
-    const file = await open(temporary, "w", 0o600);
     try {
-      await file.writeFile(`${JSON.stringify(state, null, 2)}\n`);
-      await file.sync();
-    } finally {
-      await file.close();
+      await this.#replace(`${JSON.stringify(state, null, 2)}\n`);
+    } catch (error) {
+      throw new SwarmError("failed_precondition", `${this.#path}: ${errorMessage(error)}`);
     }
-    await rename(temporary, this.#path);
+  }
+
+  async #replace(text: string): Promise<void> {
+    const temporary = `${this.#path}.tmp`;
+    try {
+      const file = await open(temporary, "w", 0o600);
+      try {
+        await file.writeFile(text);
+        await file.sync();
+      } finally {
+        await file.close();
+      }
+      await rename(temporary, this.#path);
+    } finally {
+      await rm(temporary, { force: true });
+    }
     await syncDirectory(dirname(this.#path));
   }
 
@@ -98,5 +113,6 @@ function parseState(text: string): NodeState | null {
     raftId,
     raftJoined: fields["raftJoined"] === true,
     managers: managers.map(String),
+    ...(fields["leaving"] === true ? { leaving: true } : {}),
   };
 }

@@ -44,12 +44,10 @@ export interface WorkerSideDeps {
 
 /** The worker's half of a node: the agent over the local Engine, and its session with the leader. */
 export class WorkerSide {
-  readonly #options: WorkerSideOptions;
   readonly #agent: Agent;
   readonly #session: SessionClient;
 
   private constructor(options: WorkerSideOptions, deps: WorkerSideDeps, store: LevelLocalStore) {
-    this.#options = options;
     const { clock, rng, logger } = deps;
     const { nodeId, clusterId } = options;
     const outbox = new StatusOutbox();
@@ -110,11 +108,11 @@ export class WorkerSide {
   async stopTasks(signal: AbortSignal): Promise<void> {
     await this.#agent.shutdownAll(signal);
   }
+}
 
-  /** Forgets what the worker knew. After `run` has ended. */
-  async erase(): Promise<void> {
-    await rm(workerDirOf(this.#options.dataDir), { recursive: true, force: true });
-  }
+/** Forgets what the worker knew. No `WorkerSide` may be open. */
+export async function eraseWorker(dataDir: string): Promise<void> {
+  await rm(workerDirOf(dataDir), { recursive: true, force: true });
 }
 
 export function workerDirOf(dataDir: string): string {

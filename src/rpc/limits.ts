@@ -23,6 +23,8 @@ export const RPC_LIMITS = {
   /** The server pings a silent connection this often and closes it when no answer comes. */
   serverKeepaliveMs: 10_000,
   serverKeepaliveTimeoutMs: 5_000,
+  /** What was said last on a connection that is cut has this long to arrive. */
+  farewellMs: 500,
   /** Open connections are looked through this often for expired or withdrawn certificates. */
   sweepMs: 30_000,
 } as const;

@@ -134,12 +134,12 @@ export class RpcServer {
     for (const method of Object.values(definition)) this.#access.delete(method.path);
   }
 
-  /** Binds the port. Rejects with failed_precondition when it is taken. */
+  /** Binds the port. Rejects with failed_precondition when it is taken; it may be tried again. */
   async start(): Promise<{ readonly port: number }> {
     assert(this.#listener === null, "a server starts once");
     const { listenAddr } = this.#options;
     const addr = typeof listenAddr === "string" ? parseHostPort(listenAddr) : listenAddr;
-    this.#listener = new TlsListener(
+    const listener = new TlsListener(
       { addr, limits: this.#limits },
       {
         identity: this.#deps.identity,
@@ -148,7 +148,12 @@ export class RpcServer {
         onConnection: accepted => this.#onConnection(accepted),
       },
     );
-    const port = await this.#listener.listen();
+    const port = await listener.listen();
+    this.#listener = listener;
+    if (this.#closing) {
+      listener.stop();
+      throw new SwarmError("unavailable", "this manager is shutting down");
+    }
     this.#scheduleSweep();
     return { port };
   }
@@ -159,16 +164,19 @@ export class RpcServer {
     return [...this.#connections].filter(({ peer }) => peer?.nodeId === nodeId).length;
   }
 
-  /** Cuts the connections of nodes that were removed or whose certificate has ended. */
+  /**
+   * Cuts the connections of nodes that were removed or whose certificate has ended. Their running
+   * calls end with the reason, which has a moment to arrive.
+   */
   recheck(): void {
     for (const connection of [...this.#connections]) {
-      const facts = this.#facts(connection);
-      if (!facts.removed && !facts.expired) continue;
-      this.#deps.logger.info("closed a connection", {
-        nodeId: connection.peer?.nodeId,
-        why: facts.removed ? "removed" : "certificate expired",
-      });
-      connection.socket.destroy();
+      const refusal = refusalOf("anyone", this.#facts(connection));
+      if (refusal === null) continue;
+      const { peer, socket, streams } = connection;
+      this.#deps.logger.info("closed a connection", { node: peer?.nodeId, why: refusal.message });
+      const reason = new SwarmError(refusal.code, refusal.message);
+      for (const controller of [...streams]) controller.abort(reason);
+      this.#deps.clock.setTimer("rpc-farewell", this.#limits.farewellMs, () => socket.destroy());
     }
   }
 
@@ -213,12 +221,14 @@ export class RpcServer {
 
   #onConnection(accepted: Accepted): void {
     const connection: Connection = { ...accepted, streams: new Set() };
-    if (this.#closing || this.#facts(connection).removed) {
+    if (this.#closing) {
       accepted.socket.destroy();
       return;
     }
     this.#connections.add(connection);
-    const server = accepted.peer === null ? this.#strangers : this.#members;
+    // A removed node is a stranger whose every call is refused: so it learns what became of it.
+    const stranger = accepted.peer === null || this.#facts(connection).removed;
+    const server = stranger ? this.#strangers : this.#members;
     const injector = server.createConnectionInjector(
       experimental.createServerCredentialsWithInterceptors(ServerCredentials.createInsecure(), [
         this.#guard(connection),

@@ -250,13 +250,13 @@ t.test("a removed node loses its open connections, others keep theirs", async t 
   const { nodeId } = clientIdentity.current();
   removed.add(nodeId);
   server.recheck();
-  await t.rejects(collect(both.responses), { code: "unknown_outcome" });
+  await t.rejects(collect(both.responses), { code: "permission_denied" }, "and is told why");
   await eventually(() => server.connectionCount(nodeId) === 0, { what: "connections cut" });
   kept.end();
   t.same(await collect(kept.responses), ["B"]);
   await t.rejects(clients.unary(EchoService.unary, addr, "-", { signal }), {
-    code: "unavailable",
-    message: /does not accept this node's certificate/,
+    code: "permission_denied",
+    message: `node ${nodeId} was removed from the swarm`,
   });
 });
 

@@ -124,6 +124,7 @@ t.test("every access level against every kind of caller", async t => {
   const wrongCluster = await ca.identity("manager", { clusterId: other.clusterId });
   // Anyone, node, manager, a method without an entry.
   const cut = ["unavailable", "unavailable", "unavailable", "unavailable"];
+  const told = ["permission_denied", "permission_denied", "permission_denied", "permission_denied"];
   const table: readonly [string, Identity | null, readonly string[]][] = [
     ["no certificate", null, ["ok", "unauthenticated", "unauthenticated", "permission_denied"]],
     ["worker", await ca.identity("worker"), ["ok", "ok", "permission_denied", "permission_denied"]],
@@ -133,8 +134,8 @@ t.test("every access level against every kind of caller", async t => {
     ["our root, another cluster's id", wrongCluster, cut],
     ["expired certificate", expired, cut],
     ["certificate of the future", future, cut],
-    ["removed worker", removed, cut],
-    ["removed manager", removedManager, cut],
+    ["removed worker", removed, told],
+    ["removed manager", removedManager, told],
     ["the root's own certificate", { ...expired, ...asNode(ca) }, cut],
   ];
   for (const [who, own, expected] of table) {

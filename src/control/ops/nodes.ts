@@ -66,10 +66,8 @@ function checkDemotion(ctx: OperationContext, node: Node, next: NodeSpec): void 
     const text = "attempting to demote the last manager of the swarm";
     throw rpcError("failed_precondition", text);
   }
-  if (managerOf(ctx, node.id) === null) {
-    throw rpcError("not_found", "can't find manager in raft memberlist");
-  }
-  if (!ctx.members.canRemove(node.id)) {
+  // One that never got into the group, or has left it, is not counted on.
+  if (managerOf(ctx, node.id) !== null && !ctx.members.canRemove(node.id)) {
     throw rpcError(
       "failed_precondition",
       "can't remove member from the raft: this would result in a loss of quorum",

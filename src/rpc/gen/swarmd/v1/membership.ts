@@ -41,6 +41,8 @@ export interface GroupMember {
 }
 
 export interface LeaveGroupRequest {
+  /** The caller never came to work: the cluster forgets it altogether. */
+  forget: boolean;
 }
 
 export interface LeaveGroupResponse {
@@ -218,11 +220,14 @@ export const GroupMember: MessageFns<GroupMember> = {
 };
 
 function createBaseLeaveGroupRequest(): LeaveGroupRequest {
-  return {};
+  return { forget: false };
 }
 
 export const LeaveGroupRequest: MessageFns<LeaveGroupRequest> = {
-  encode(_: LeaveGroupRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+  encode(message: LeaveGroupRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.forget !== false) {
+      writer.uint32(8).bool(message.forget);
+    }
     return writer;
   },
 
@@ -239,6 +244,14 @@ export const LeaveGroupRequest: MessageFns<LeaveGroupRequest> = {
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.forget = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -306,7 +319,7 @@ export const MembershipService = {
     responseSerialize: (value: JoinGroupResponse): Buffer => Buffer.from(JoinGroupResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): JoinGroupResponse => JoinGroupResponse.decode(value),
   },
-  /** Takes the caller out of the group before it leaves. */
+  /** Takes the caller out of the group before it leaves. Any node may call it, for itself. */
   leave: {
     path: "/swarmd.v1.Membership/Leave" as const,
     requestStream: false as const,
@@ -324,7 +337,7 @@ export interface MembershipServer extends UntypedServiceImplementation {
    * Repeating the call with the same raft_id is harmless.
    */
   join: handleUnaryCall<JoinGroupRequest, JoinGroupResponse>;
-  /** Takes the caller out of the group before it leaves. */
+  /** Takes the caller out of the group before it leaves. Any node may call it, for itself. */
   leave: handleUnaryCall<LeaveGroupRequest, LeaveGroupResponse>;
 }
 
@@ -348,7 +361,7 @@ export interface MembershipClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: JoinGroupResponse) => void,
   ): ClientUnaryCall;
-  /** Takes the caller out of the group before it leaves. */
+  /** Takes the caller out of the group before it leaves. Any node may call it, for itself. */
   leave(
     request: LeaveGroupRequest,
     callback: (error: ServiceError | null, response: LeaveGroupResponse) => void,
