@@ -11,7 +11,7 @@ import {
   errnoOf,
   readPrivateFile,
   removeTree,
-  renameDurably,
+  renamePrivate,
   syncDir,
   writeNewPrivateFile,
 } from "./private-files.ts";
@@ -128,12 +128,16 @@ export class IdentityStore implements IdentitySource {
     const name = await nextGeneration(this.#dir);
     const path = join(this.#dir, name);
     await ensurePrivateDir(path);
-    await writeNewPrivateFile(join(path, CERT), credentials.certPem);
-    await writeNewPrivateFile(join(path, KEY), credentials.keyPem);
-    await writeNewPrivateFile(join(path, CA), credentials.caPem);
+    await Promise.all([
+      writeNewPrivateFile(join(path, CERT), credentials.certPem),
+      writeNewPrivateFile(join(path, KEY), credentials.keyPem),
+      writeNewPrivateFile(join(path, CA), credentials.caPem),
+    ]);
     await syncDir(path);
-    await this.#link(CURRENT, name);
+    // These lead through `current`, which makes them good, and whose sync puts them on disk too.
     for (const file of FILES) await this.#linkOnce(file);
+    await this.#link(CURRENT, name);
+    await syncDir(this.#dir);
     await this.#removeOthers(name);
   }
 
@@ -142,7 +146,7 @@ export class IdentityStore implements IdentitySource {
     const temporary = join(this.#dir, `${name}.tmp`);
     await removeTree(temporary);
     await symlink(target, temporary);
-    await renameDurably(temporary, join(this.#dir, name));
+    await renamePrivate(temporary, join(this.#dir, name));
   }
 
   async #linkOnce(file: string): Promise<void> {

@@ -1,6 +1,5 @@
 import { constants } from "node:fs";
 import { lstat, mkdir, open, rename, rm } from "node:fs/promises";
-import { dirname } from "node:path";
 import { errorMessage, SwarmError } from "../base/errors.ts";
 
 /** Files of credentials: owner only, no symbolic link followed, replaced whole and durably. */
@@ -64,10 +63,9 @@ export async function writeNewPrivateFile(path: string, text: string): Promise<v
   }
 }
 
-/** Renames and puts the directory's change on disk. */
-export async function renameDurably(from: string, to: string): Promise<void> {
+/** Renames; on disk only after `syncDir` of the directory. */
+export async function renamePrivate(from: string, to: string): Promise<void> {
   await attempt(to, () => rename(from, to));
-  await syncDir(dirname(to));
 }
 
 export async function syncDir(path: string): Promise<void> {

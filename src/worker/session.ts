@@ -153,11 +153,11 @@ class Session {
     this.#options = options;
     this.#deps = deps;
     this.#addr = addr;
+    this.#ended.promise.catch(() => undefined); // It may break before it is waited for.
   }
 
   async run(signal: AbortSignal, onWelcome: () => void): Promise<void> {
     this.#onWelcome = onWelcome;
-    const description = await this.#deps.agent.describe();
     this.#client = this.#deps.dial(this.#addr);
     const stream = this.#client.session();
     this.#stream = stream;
@@ -166,12 +166,13 @@ class Session {
     stream.on("end", () => this.#ended.resolve());
     const onAbort = (): void => this.#ended.resolve();
     signal.addEventListener("abort", onAbort, { once: true });
-    this.#expectWithin(WELCOME_TIMEOUT_MS);
-    const descriptionJson = JSON.stringify(description);
-    stream.write({
-      body: { $case: "hello", value: { descriptionJson, addr: this.#options.addr } },
-    });
     try {
+      // The connection is made while the Engine is asked.
+      const descriptionJson = JSON.stringify(await this.#deps.agent.describe());
+      this.#expectWithin(WELCOME_TIMEOUT_MS);
+      stream.write({
+        body: { $case: "hello", value: { descriptionJson, addr: this.#options.addr } },
+      });
       await this.#ended.promise;
     } finally {
       signal.removeEventListener("abort", onAbort);
@@ -204,7 +205,6 @@ class Session {
   #onMessage(message: ManagerMessage): void {
     const body = message.body;
     if (body === undefined) return;
-    this.#silenceTimer?.cancel();
     this.#expectWithin(this.#silenceMs);
     switch (body.$case) {
       case "welcome":
@@ -238,6 +238,7 @@ class Session {
   #silenceMs = WELCOME_TIMEOUT_MS;
 
   #expectWithin(ms: number): void {
+    this.#silenceTimer?.cancel();
     this.#silenceTimer = this.#deps.clock.setTimer("session-silence", ms, () => {
       this.#ended.reject(new SwarmError("unavailable", `manager ${this.#addr} does not answer`));
     });
@@ -246,7 +247,6 @@ class Session {
   #welcomed(heartbeatMs: number): void {
     this.#onWelcome();
     this.#silenceMs = heartbeatMs * MAX_SILENT_BEATS;
-    this.#silenceTimer?.cancel();
     this.#expectWithin(this.#silenceMs);
     this.#every("heartbeat", heartbeatMs, () => {
       this.#stream?.write({ body: { $case: "heartbeat", value: {} } });
