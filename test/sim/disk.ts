@@ -1,0 +1,104 @@
+import type { Files } from "../../src/raft/storage/files.ts";
+import type { LogDb } from "../../src/raft/storage/level-load.ts";
+import type { Chance } from "./chance.ts";
+import { SimDb, SimDbState } from "./disk-db.ts";
+import { SimFileState, SimFiles } from "./disk-files.ts";
+import type { SimProcess } from "./process.ts";
+
+export interface DiskFaults {
+  /** What a synced write takes. */
+  readonly syncMs: number;
+  readonly stallRate: number;
+  readonly stallMs: number;
+  /** Share of writes that fail. */
+  readonly errorRate: number;
+}
+
+/** How a process ended: its machine goes on, and with it what was written; or everything stops. */
+export type CrashKind = "kill" | "power";
+
+/** For tests of the tests: a disk that promises more than it does. */
+export interface DiskBugs {
+  /** The database does not sync. */
+  readonly lazyDb?: boolean;
+  /** Files are not synced. */
+  readonly lazyFiles?: boolean;
+  /** The watermark is not written. */
+  readonly noWatermark?: boolean;
+}
+
+/** What the database and the files of one disk share. */
+export interface DiskContext {
+  readonly process: SimProcess;
+  readonly disk: SimDisk;
+}
+
+/**
+ * One machine's disk: a database that stands for LevelDB and files, in memory. What was not synced
+ * is lost in part when the power goes; writes can fail, hang, find no space; bits can flip.
+ */
+export class SimDisk {
+  readonly #chance: Chance;
+  readonly bugs: DiskBugs;
+  faults: DiskFaults;
+  full = false;
+  /** Every write fails while set. */
+  failing = false;
+  readonly db: SimDbState;
+  readonly files: SimFileState;
+  /** Writes under way: a crash may or may not see them on disk. */
+  busy = 0;
+
+  constructor(
+    options: { readonly faults: DiskFaults; readonly bugs: DiskBugs },
+    deps: { readonly chance: Chance },
+  ) {
+    this.faults = options.faults;
+    this.bugs = options.bugs;
+    this.#chance = deps.chance;
+    this.db = new SimDbState(deps.chance);
+    this.files = new SimFileState(deps.chance);
+  }
+
+  /** The disk as one process sees it. */
+  mount(process: SimProcess): { newDb: () => LogDb; files: Files } {
+    const context = { process, disk: this };
+    return { newDb: () => new SimDb(context), files: new SimFiles(context) };
+  }
+
+  /** The process that used it is gone. */
+  crash(kind: CrashKind): void {
+    this.busy = 0;
+    this.db.crash(kind);
+    this.files.crash(kind);
+  }
+
+  /** Null, or why this write fails. */
+  writeError(): Error | null {
+    if (this.full) return new Error("ENOSPC: no space left on device, write");
+    if (this.failing || this.#chance.is(this.faults.errorRate)) {
+      return new Error("EIO: i/o error, write");
+    }
+    return null;
+  }
+
+  syncMs(): number {
+    const { syncMs, stallRate, stallMs } = this.faults;
+    const stall = this.#chance.is(stallRate) ? this.#chance.float(0, stallMs) : 0;
+    return syncMs * this.#chance.float(0.5, 2) + stall;
+  }
+
+  writesSlowly(share: number): boolean {
+    return this.#chance.is(share);
+  }
+
+  /**
+   * Waits `delayMs` for the medium; never returns to a process that has died. Fails as `error`.
+   */
+  async work(process: SimProcess, delayMs: number, error: Error | null): Promise<void> {
+    this.busy += 1;
+    await process.sleep(delayMs);
+    this.busy -= 1;
+    if (error !== null) throw error;
+  }
+}

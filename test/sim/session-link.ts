@@ -1,0 +1,143 @@
+import { BoundedQueue } from "../../src/base/async.ts";
+import { SwarmError } from "../../src/base/errors.ts";
+import { dispatcherHandlers } from "../../src/dispatcher/server.ts";
+import type {
+  DispatcherClient,
+  ManagerMessage,
+  NodeMessage,
+} from "../../src/rpc/gen/swarmd/v1/dispatcher.ts";
+import type { CallContext } from "../../src/rpc/handlers.ts";
+import type { SimManager } from "./manager.ts";
+import type { HostId, Network } from "./network.ts";
+import type { SimProcess } from "./process.ts";
+
+const MAX_QUEUED = 10_000;
+
+type Listener = (value: never) => void;
+
+/** Where a worker's session goes. */
+export interface SessionTarget {
+  readonly hostId: HostId;
+  readonly manager: SimManager;
+}
+
+export interface SessionLinkOptions {
+  readonly nodeId: string;
+  readonly hostId: HostId;
+}
+
+export interface SessionLinkDeps {
+  readonly process: SimProcess;
+  readonly network: Network;
+  /** Null when nobody listens at the address. */
+  readonly target: () => SessionTarget | null;
+}
+
+/**
+ * The stream of one session: the client's half as grpc-js gives it to `SessionClient`, the server's
+ * half as `dispatcherHandlers` reads it, and the simulated network between them.
+ */
+export class SessionLink {
+  readonly #options: SessionLinkOptions;
+  readonly #deps: SessionLinkDeps;
+  readonly #target: SessionTarget | null;
+  readonly #listeners = new Map<string, Listener[]>();
+  readonly #inbound = new BoundedQueue<NodeMessage>({ maxItems: MAX_QUEUED });
+  readonly #server = new AbortController();
+  readonly #forget: (() => void)[] = [];
+  #over = false;
+
+  constructor(options: SessionLinkOptions, deps: SessionLinkDeps) {
+    this.#options = options;
+    this.#deps = deps;
+    this.#target = deps.target();
+    if (this.#target === null) {
+      deps.process.after(1, () => this.#break());
+      return;
+    }
+    const { process } = this.#target.manager;
+    this.#forget.push(
+      deps.process.onKill(() => this.#closeServer()),
+      process.onKill(() => deps.process.after(1, () => this.#break())),
+    );
+    this.#toServer(() => void this.#serve());
+  }
+
+  /** As much of a gRPC client as the session uses. */
+  static client(options: SessionLinkOptions, deps: SessionLinkDeps): DispatcherClient {
+    const client = { session: () => new SessionLink(options, deps) };
+    return client as unknown as DispatcherClient;
+  }
+
+  on(event: string, listener: Listener): void {
+    this.#listeners.set(event, [...(this.#listeners.get(event) ?? []), listener]);
+  }
+
+  write(message: NodeMessage): boolean {
+    if (!this.#over) this.#toServer(() => void this.#inbound.push(message));
+    return true;
+  }
+
+  cancel(): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#toServer(() => this.#closeServer());
+  }
+
+  async #serve(): Promise<void> {
+    const { manager } = this.#target ?? {};
+    if (manager === undefined) return;
+    const handlers = dispatcherHandlers({
+      dispatcher: () => manager.dispatcher,
+      leaderAddr: () => manager.leaderAddr,
+    });
+    const context = { peer: { nodeId: this.#options.nodeId }, signal: this.#server.signal };
+    try {
+      for await (const message of handlers.session(this.#inbound, context as CallContext)) {
+        this.#toClient("data", message);
+      }
+      this.#toClient("end", undefined);
+    } catch (error) {
+      this.#toClient("error", error);
+    }
+  }
+
+  #toServer(fn: () => void): void {
+    const target = this.#target;
+    if (target === null) return;
+    const { hostId, manager } = target;
+    const broken = (): void => this.#break();
+    this.#deps.network.segment(
+      this.#options.hostId,
+      hostId,
+      () => manager.process.deliver(fn),
+      broken,
+    );
+  }
+
+  #toClient(event: string, value: ManagerMessage | unknown): void {
+    const target = this.#target;
+    if (target === null) return;
+    const deliver = (): void => this.#deps.process.deliver(() => this.#emit(event, value));
+    this.#deps.network.segment(target.hostId, this.#options.hostId, deliver, () => this.#break());
+  }
+
+  #emit(event: string, value: unknown): void {
+    if (this.#over) return;
+    if (event !== "data") this.#over = true;
+    for (const listener of this.#listeners.get(event) ?? []) listener(value as never);
+  }
+
+  /** The connection is lost: each end finds out. */
+  #break(): void {
+    this.#target?.manager.process.deliver(() => this.#closeServer());
+    const error = new SwarmError("unavailable", "the connection was lost");
+    this.#deps.process.deliver(() => this.#emit("error", error));
+  }
+
+  #closeServer(): void {
+    for (const forget of this.#forget.splice(0)) forget();
+    this.#inbound.close();
+    this.#server.abort();
+  }
+}
