@@ -81,10 +81,8 @@ async function report(
   const { history, timeline, violations } = result;
   const originMs = timeline[0]?.atMs ?? 0;
   const good = violations.length === 0;
-  if (!good || options.keep) {
-    await keepRecords(dir, result);
-    await keepLogs(dir, lab);
-  } else await dropRecords(dir);
+  await keepRecords(dir, result);
+  if (!good || options.keep) await keepLogs(dir, lab);
   if (!good) console.log(`\n${formatTimeline(timeline, originMs)}`);
   console.log(`\n${summary(history, { seed: options.seed, ...result })}`);
   if (good) {

@@ -7,6 +7,7 @@ import { Client } from "./client.ts";
 import { ClusterWatch } from "./cluster-watch.ts";
 import { untilAtRest } from "./converge.ts";
 import { checkContainers } from "./core/check-containers.ts";
+import { checkCopies } from "./core/check-copies.ts";
 import { checkQuorumLoss, checkWrites } from "./core/check-writes.ts";
 import { ContainerLog } from "./core/container-log.ts";
 import { FaultBag, type Situation } from "./core/fault-plan.ts";
@@ -229,6 +230,7 @@ export class ChaosRun {
     return [
       ...writes,
       ...checkContainers(history),
+      ...checkCopies(history),
       ...checkQuorumLoss(history),
       ...(await checkAgreement(this.#managers, signal)),
       ...this.#world.oddAnswers.map(({ atMs, text }) => ({ rule: ANSWER_RULE, text, atMs })),

@@ -1,5 +1,6 @@
 import t from "tap";
 import { checkContainers, explainEnds, scaleDownBudget } from "../chaos/core/check-containers.ts";
+import { COPIES_RULE, checkCopies } from "../chaos/core/check-copies.ts";
 import {
   checkQuorumLoss,
   checkWrites,
@@ -16,7 +17,7 @@ import {
 } from "../chaos/core/container-log.ts";
 import { LOST_AFTER_MS, merged, silences, withoutQuorum } from "../chaos/core/disturbances.ts";
 import type { ContainerRecord, RequestRecord, Value } from "../chaos/core/history.ts";
-import { longestGaps, summary } from "../chaos/core/report.ts";
+import { idleElections, longestGaps, summary } from "../chaos/core/report.ts";
 import {
   container,
   fault,
@@ -276,6 +277,47 @@ t.test("ends of containers", async t => {
   });
 });
 
+t.test("copies of one slot", async t => {
+  const one = (startedMs: number, endMs: number | null, given: Partial<ContainerRecord> = {}) =>
+    container({
+      name: `app.1.${startedMs}`,
+      startedMs,
+      end: endMs === null ? null : stopped(endMs),
+      ...given,
+    });
+  const copies = (
+    containers: readonly ContainerRecord[],
+    given: Parameters<typeof history>[0] = {},
+  ) => checkCopies(history({ requests: [CREATED], ...given, containers })).map(one => one.rule);
+  const first = one(10_000, 30_000);
+
+  t.same(copies([first, one(30_100, null, { host: "w2" })]), [], "one after the other");
+  t.same(copies([first, one(25_000, null, { host: "w2" })]), [COPIES_RULE]);
+  t.same(copies([one(10_000, null), one(25_000, null)]), [COPIES_RULE], "for good");
+  t.same(copies([first, one(25_000, null, { name: "app.2.x" })]), [], "another slot");
+
+  const cut = (toMs: number) => [fault("worker-cut", [{ kind: "cut", host: "w1" }], 12_000, toMs)];
+  const elsewhere = one(25_000, null, { host: "w2" });
+  t.same(copies([first, elsewhere], { faults: cut(29_000) }), [], "its node was lost");
+  t.same(copies([first, elsewhere], { faults: cut(15_000) }), [COPIES_RULE], "not long enough");
+  const early = one(14_000, null, { host: "w2" });
+  t.same(copies([first, early], { faults: cut(29_000) }), [COPIES_RULE], "replaced too early");
+
+  const updated = one(25_000, null, { generation: 2 });
+  const startFirst = { ...CREATED, shape: { ...SHAPE, order: "start-first" } } as const;
+  t.same(copies([first, updated]), [COPIES_RULE], "stop-first");
+  t.same(copies([first, updated], { requests: [startFirst] }), [], "start-first");
+  t.same(copies([first, elsewhere], { requests: [startFirst] }), [COPIES_RULE], "no update");
+
+  const down = write("service/app", "w2", { startMs: 20_000, shape: { ...SHAPE, replicas: 0 } });
+  t.same(copies([first, one(25_000, null)], { requests: [CREATED, down] }), [], "given up");
+  const late = { ...down, startMs: 26_000 };
+  t.same(copies([first, one(25_000, null)], { requests: [CREATED, late] }), [COPIES_RULE]);
+
+  const off = fault("worker-poweroff", [{ kind: "poweroff", host: "w1" }], 12_000, 28_000);
+  t.same(copies([first, one(15_000, null)], { faults: [off] }), [], "it told of its end late");
+});
+
 t.test("who was out of reach", async t => {
   const cut = fault("worker-cut", [{ kind: "cut", host: "w1" }], 10_000, 13_000);
   const pause = fault("worker-pause", [{ kind: "pause", host: "w1" }], 15_000, 20_000);
@@ -376,6 +418,14 @@ t.test("containers from an Engine's words", async t => {
   });
 });
 
+t.test("leaders that came without a fault", async t => {
+  const kill = fault("leader-kill", [{ kind: "kill", host: "m1" }], 2_500, 5_000);
+  const cut = fault("worker-cut", [{ kind: "cut", host: "w1" }], 20_000, 30_000);
+  const led = (atMs: number) => [...history().leaders, { atMs, host: "m2", term: 3 }];
+  t.equal(idleElections(history({ faults: [kill, cut], leaders: led(3_000) })), 0);
+  t.equal(idleElections(history({ faults: [kill, cut], leaders: led(25_000) })), 1);
+});
+
 t.test("summary", async t => {
   const acks = [1_000, 2_000, 9_000, 10_000].map(endMs => write("config/p", "w", { endMs }));
   const kill = fault("leader-kill", [{ kind: "kill", host: "m1" }], 2_500, 5_000);
@@ -398,5 +448,6 @@ t.test("summary", async t => {
   t.match(text, /writes: 4 granted, 1 refused, 0 unknown/);
   t.match(text, /containers: 2 started, 1 run at the end/);
   t.match(text, /UNEXPLAINED +1/);
+  t.match(text, /leaders: 1, 0 of them without a fault/);
   t.match(text, /came to rest after 4\.2 s with 5 services/);
 });

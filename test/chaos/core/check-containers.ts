@@ -69,7 +69,8 @@ function describeEnd({ host, name, service, taskId, generation, end }: Container
   );
 }
 
-function writesByService({ requests }: ChaosHistory): Map<string, WriteRecord[]> {
+/** Writes that may have come about, by the service's name. */
+export function writesByService({ requests }: ChaosHistory): Map<string, WriteRecord[]> {
   const found = new Map<string, WriteRecord[]>();
   for (const request of requests) {
     if (request.what !== "write" || !request.key.startsWith("service/")) continue;

@@ -3,7 +3,7 @@ import { type Blow, FAULT_KINDS, type FaultKind } from "./history.ts";
 
 /**
  * Chooses the next fault. Kinds come from a shuffled bag, so a short run meets them all. Managers
- * are touched one at a time, so that a quorum stays; only `quorum-loss` takes two, for a bounded
+ * are touched one at a time, so that a quorum stays; only `quorum-loss` takes more, for a bounded
  * time and not often.
  */
 
@@ -79,7 +79,8 @@ const RECIPES: Readonly<Record<FaultKind, Recipe>> = {
   "leader-stop": { holds: [SHORT], blows: on("stop", leaderTarget) },
   "worker-poweroff": { holds: EITHER, blows: on("poweroff", workerTarget) },
   "worker-engine-restart": { holds: [NONE], blows: on("engine-restart", workerTarget) },
-  "quorum-loss": { holds: [QUORUM_LOSS], blows: twoManagers },
+  "manager-poweroff": { holds: EITHER, blows: on("poweroff", managerTarget) },
+  "quorum-loss": { holds: [QUORUM_LOSS], blows: mostManagers },
 };
 
 /** Hands out every kind once, in random order, then again. */
@@ -143,6 +144,10 @@ function leaderTarget(_rng: Rng, now: Situation): string | null {
   return managerTouched(now) ? null : now.leader;
 }
 
+function managerTarget(rng: Rng, now: Situation): string | null {
+  return managerTouched(now) ? null : pickOne(rng, now.managers);
+}
+
 function followerTarget(rng: Rng, now: Situation): string | null {
   if (managerTouched(now) || now.leader === null) return null;
   return pickOne(
@@ -167,12 +172,14 @@ function pair(rng: Rng, now: Situation, oneWay: boolean): readonly Blow[] | null
   return [{ kind: "partition", host, other, oneWay }];
 }
 
-function twoManagers(rng: Rng, now: Situation): readonly Blow[] | null {
+/** Two of them, or now and then all. */
+function mostManagers(rng: Rng, now: Situation): readonly Blow[] | null {
   if (managerTouched(now)) return null;
   const { nowMs, quorumBackMs } = now;
   if (quorumBackMs !== null && nowMs - quorumBackMs < QUORUM_LOSS_EVERY_MS) return null;
   const kinds: readonly BlowKind[] = ["kill", "pause", "cut"];
+  const count = randomInt(rng, 3) === 0 ? now.managers.length : 2;
   return shuffled(rng, now.managers)
-    .slice(0, 2)
+    .slice(0, count)
     .map(host => ({ kind: pickOne(rng, kinds) ?? "kill", host }));
 }

@@ -76,6 +76,7 @@ export const FAULT_KINDS = [
   "partition",
   "one-way-partition",
   "leader-stop",
+  "manager-poweroff",
   "worker-poweroff",
   "worker-engine-restart",
   "quorum-loss",

@@ -1,4 +1,5 @@
 import { explainEnds } from "./check-containers.ts";
+import { withoutQuorum } from "./disturbances.ts";
 import type { ChaosHistory, FaultKind, Outcome, Violation } from "./history.ts";
 
 /** What a run is told as. */
@@ -40,6 +41,7 @@ export function summary(history: ChaosHistory, facts: RunFacts): string {
     `seed ${facts.seed}, ${seconds(facts.faultMs)} of faults`,
     ...faultLines(history),
     ...requestLines(history),
+    ...leaderLines(history),
     ...containerLines(history),
     convergence(facts),
   ];
@@ -73,6 +75,32 @@ function requestLines({ requests }: ChaosHistory): string[] {
   return [
     `writes: ${of("acknowledged")} granted, ${of("refused")} refused, ${of("unknown")} unknown`,
     `reads: ${answered} answered, ${reads.length - answered} not`,
+  ];
+}
+
+/** Leaders that came while no manager was touched, nor had been for a while. */
+export function idleElections({ managers, faults, leaders }: ChaosHistory): number {
+  return leaders
+    .slice(1)
+    .filter(
+      ({ atMs }) =>
+        !faults.some(
+          ({ blows, startMs, endMs }) =>
+            blows.some(blow => managers.includes(blow.host) || blow.kind === "partition") &&
+            startMs <= atMs &&
+            endMs + AFTERMATH_MS >= atMs,
+        ),
+    ).length;
+}
+
+function leaderLines(history: ChaosHistory): string[] {
+  const gaps = withoutQuorum(history.managers, history.faults);
+  const slowestMs = history.requests
+    .filter(one => gaps.some(gap => one.startMs >= gap.fromMs && one.endMs <= gap.toMs))
+    .reduce((most, { startMs, endMs }) => Math.max(most, endMs - startMs), 0);
+  return [
+    `leaders: ${history.leaders.length}, ${idleElections(history)} of them without a fault`,
+    `slowest answer without a quorum: ${seconds(slowestMs)}`,
   ];
 }
 
