@@ -1,4 +1,5 @@
-import { Agent, type IncomingMessage, request } from "node:http";
+import { Agent, type ClientRequest, type IncomingMessage, request } from "node:http";
+import type { Readable } from "node:stream";
 import { CliError } from "./errors.ts";
 
 /** The API version whose shapes this client speaks. */
@@ -10,6 +11,8 @@ export type Query = Readonly<Record<string, string | number | boolean | undefine
 export interface RequestOptions {
   readonly query?: Query;
   readonly body?: unknown;
+  /** Sent as it is, instead of a JSON body. */
+  readonly stream?: Readable;
   readonly headers?: Readonly<Record<string, string>>;
   readonly signal?: AbortSignal;
 }
@@ -126,9 +129,20 @@ export class ApiClient {
           reject(new NoDaemonError(this.host, reasonOf(code)));
         } else reject(error);
       });
-      outgoing.end(body);
+      if (options.stream === undefined) outgoing.end(body);
+      else sendStream(options.stream, outgoing, reject);
     });
   }
+}
+
+/** The daemon may answer, and refuse, before it has read everything. */
+function sendStream(from: Readable, to: ClientRequest, fail: (error: Error) => void): void {
+  from.on("error", error => {
+    to.destroy();
+    fail(error);
+  });
+  to.on("response", () => from.unpipe(to));
+  from.pipe(to);
 }
 
 function reasonOf(code: string): string {

@@ -1,5 +1,6 @@
 import { Command, CommanderError, Option } from "commander";
 import { ApiClient } from "./client.ts";
+import { addBackupCommands } from "./commands/backup.ts";
 import { addDaemonCommand } from "./commands/daemon.ts";
 import { addNodeCommands } from "./commands/node.ts";
 import { addServiceReadCommands } from "./commands/service-read.ts";
@@ -61,6 +62,7 @@ async function main(): Promise<void> {
   addServiceWriteCommands(service, context);
   addServiceReadCommands(service, context);
   addSystemCommands(program, context);
+  addBackupCommands(program, context);
   // Subcommands inherit exitOverride only when they are made after it; set it on all.
   for (const command of allCommands(program)) command.exitOverride();
   try {

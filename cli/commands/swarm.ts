@@ -59,7 +59,7 @@ function wholeNumber(flag: string, text: string | undefined): number | undefined
 }
 
 /** Starts the daemon detached when none answers; waits until it does. */
-async function ensureDaemon(context: CliContext): Promise<void> {
+export async function ensureDaemon(context: CliContext): Promise<void> {
   const client = context.client();
   try {
     await client.ping();

@@ -44,6 +44,17 @@ export interface JoinRequest {
   readonly availability: Availability;
 }
 
+/** What `swarmd restore` says besides the file. Addresses are as sent. */
+export interface RestoreRequest {
+  readonly listenAddr: string;
+  readonly advertiseAddr: string;
+  readonly dataPathAddr: string;
+  /** Of the file; empty when it is not encrypted. */
+  readonly passphrase: string;
+  /** Even if managers of the backup's cluster answer. */
+  readonly force: boolean;
+}
+
 /**
  * The daemon's cluster life (implemented by `daemon`). Errors carry Docker's words; the codes are
  * mapped in `errors.ts`.
@@ -54,6 +65,14 @@ export interface NodeLifecycle {
   init(request: InitRequest, signal: AbortSignal): Promise<string>;
   join(request: JoinRequest, signal: AbortSignal): Promise<void>;
   leave(force: boolean, signal: AbortSignal): Promise<void>;
+  /** The whole state as a file, encrypted if there is a passphrase; managers with a quorum only. */
+  backup(passphrase: string, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>>;
+  /** Makes a cluster of one out of such a file; resolves with the node id when it leads. */
+  restore(
+    request: RestoreRequest,
+    file: AsyncIterable<Uint8Array>,
+    signal: AbortSignal,
+  ): Promise<string>;
   /** Opens a locked manager with its key. */
   unlock(key: string, signal: AbortSignal): Promise<void>;
   /** The key that unlocks managers, `SWMKEY-1-…`; empty without autolock. Managers only. */

@@ -8,13 +8,16 @@ import type { NodeRole } from "../model/rows.ts";
 import type { StartMode } from "../raft/driver/options.ts";
 import type { PeerInfo } from "../raft/ports.ts";
 import { RpcClients } from "../rpc/clients.ts";
+import type { AskGroupRequest } from "../rpc/gen/swarmd/v1/group.ts";
 import { callLeader } from "../rpc/leader-call.ts";
 import type { IdentityStore } from "../tls/identity-store.ts";
 import { renewThroughManagers } from "../tls/join.ts";
 import { Renewer } from "../tls/renewer.ts";
 import type { DaemonConfig } from "./config.ts";
+import { askBeforeStart, type GroupAsking, untilRetired } from "./group.ts";
 import { eraseLog, Manager } from "./manager.ts";
 import { requestJoin, requestLeave } from "./membership.ts";
+import { adoptNewGroup, eraseNewGroups } from "./new-group.ts";
 import type { NodeState, NodeStateFile } from "./node-state.ts";
 import { eraseWorker, WorkerSide } from "./worker-side.ts";
 
@@ -216,7 +219,8 @@ export class ClusterNode {
     let mode = start;
     while (!signal.aborted) {
       await this.#untilRole("manager", signal);
-      await this.#manageUntilDemoted(signal, mode);
+      const retiredBy = await this.#manageUntilDemoted(signal, mode);
+      if (retiredBy !== null) await this.#untilWorker(retiredBy, signal);
       if (signal.aborted) return;
       this.#deps.logger.info("this node is a worker now");
       this.#problem = "";
@@ -227,12 +231,24 @@ export class ClusterNode {
     }
   }
 
-  /** Resolves when the certificate says worker, or the signal aborts. */
-  async #manageUntilDemoted(signal: AbortSignal, start: StartMode): Promise<void> {
+  /**
+   * Resolves with null when the certificate says worker or the signal aborts, and with the address
+   * of a manager that says so when this one is no member of the group any more.
+   */
+  async #manageUntilDemoted(signal: AbortSignal, start: StartMode): Promise<string | null> {
     const group = new TaskGroup(signal);
+    const admitted = newDeferred<void>();
     try {
       const manager = await this.#openManager(start);
-      group.start("manager", inner => manager.run(inner));
+      const asking = this.#asking(manager);
+      const retiredBy = await this.#retiredWhileAway(asking, signal);
+      // Once opened, a manager runs, if only to close what it has opened.
+      group.start("manager", inner =>
+        manager.run(
+          retiredBy === null ? inner : AbortSignal.abort(new SwarmError("canceled", "no member")),
+        ),
+      );
+      if (retiredBy !== null) return retiredBy;
       group.start("admission", async inner => {
         await this.#persist("listen on the cluster port", () => manager.listen(), inner);
         this.#managerOpen.resolve(manager);
@@ -243,14 +259,46 @@ export class ClusterNode {
         this.#problem = "";
         this.#manager = manager;
         this.#managerReady.resolve();
+        admitted.resolve();
       });
-      await Promise.race([group.done, this.#untilRole("worker", signal), aborted(signal)]);
+      const demoted = this.#untilRole("worker", signal).then(() => null);
+      const retired = admitted.promise.then(() => untilRetired(asking, group.signal));
+      const ended = [group.done.then(() => null), aborted(signal).then(() => null)];
+      return await Promise.race([...ended, demoted, retired]);
     } finally {
       // While leadership is handed over, this manager still answers.
       await group.close().finally(() => {
         this.#manager = null;
       });
     }
+  }
+
+  /** A manager that was away may have been removed meanwhile; it must not take part in anything. */
+  async #retiredWhileAway(asking: GroupAsking, signal: AbortSignal): Promise<string | null> {
+    if (!this.#state.raftJoined) return null;
+    // Only a shutdown ends the asking with an error, and what was opened is closed by running.
+    return askBeforeStart(asking, signal).catch(() => null);
+  }
+
+  /** How the other managers are asked whether this one is still a member. */
+  #asking(manager: Manager): GroupAsking {
+    const { identity, clock } = this.#deps;
+    const own = this.#state.advertiseAddr;
+    const members = (): readonly string[] => manager.store.members().map(member => member.addr);
+    const others = (): readonly string[] =>
+      [...new Set([...this.#state.managers, ...members()])].filter(addr => addr !== own);
+    const { raftId } = manager.raft;
+    const request = (): AskGroupRequest => ({ raftId, commit: manager.raft.status().commit });
+    return { identity, clock, others, request };
+  }
+
+  /** The group has gone on without this manager: its certificate follows. */
+  async #untilWorker(retiredBy: string, signal: AbortSignal): Promise<void> {
+    this.#problem =
+      `this node is no manager any more: it was removed, or a new group was made without it (says ` +
+      `the manager at ${retiredBy}). It becomes a worker as soon as the leader renews its certificate`;
+    this.#deps.logger.warn("this manager was retired while it was away", { by: retiredBy });
+    await this.#untilRole("worker", signal);
   }
 
   /** Does it again and again, saying why it does not work, unless somebody waits for the answer. */
@@ -275,6 +323,7 @@ export class ClusterNode {
       await eraseLog(config.dataDir);
       await this.#save({ raftId: newRaftId(rng), raftJoined: false });
     }
+    await adoptNewGroup(config.dataDir, this.#state.raftId);
     const { nodeId, clusterId } = identity.current();
     const self: PeerInfo = {
       raftId: this.#state.raftId,
@@ -382,6 +431,7 @@ async function leaveThrough(
 /** Removes what a membership leaves on disk besides its certificate. After `run` has ended. */
 export async function eraseMembership(dataDir: string): Promise<void> {
   await eraseLog(dataDir);
+  await eraseNewGroups(dataDir);
   await eraseWorker(dataDir);
 }
 

@@ -3,7 +3,13 @@ import { existsSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
-import type { InitRequest, JoinRequest, LocalNodeInfo, NodeLifecycle } from "../api/ports.ts";
+import type {
+  InitRequest,
+  JoinRequest,
+  LocalNodeInfo,
+  NodeLifecycle,
+  RestoreRequest,
+} from "../api/ports.ts";
 import { newDeferred } from "../base/async.ts";
 import type { Clock } from "../base/clock.ts";
 import { errorMessage, SwarmError, toSwarmError } from "../base/errors.ts";
@@ -15,6 +21,7 @@ import type { SwarmEventFeed } from "../control/swarm-events.ts";
 import type { Change } from "../model/change.ts";
 import { NS_PER_MS } from "../model/defaults.ts";
 import type { StartMode } from "../raft/driver/options.ts";
+import { loadBackup, takeBackup } from "../recovery/backup.ts";
 import type { Identity } from "../rpc/ports.ts";
 import { createRootCa, newJoinToken, type RootCa, signNodeCertificate } from "../tls/ca.ts";
 import { IdentityStore } from "../tls/identity-store.ts";
@@ -33,6 +40,14 @@ import type { DaemonConfig } from "./config.ts";
 import { removalAdvice } from "./leave-advice.ts";
 import { raftDirOf } from "./manager.ts";
 import { type NodeState, NodeStateFile } from "./node-state.ts";
+import {
+  checkClusterGone,
+  checkQuorumLost,
+  type PreparedGroup,
+  prepareForcedGroup,
+  prepareRestoredGroup,
+} from "./recover.ts";
+import { PRODUCT_VERSION } from "./version.ts";
 
 /** Docker's words (moby daemon/cluster/errors.go). */
 const ALREADY_IN =
@@ -45,6 +60,11 @@ const JOIN_SLOW =
 const JOIN_WAIT_MS = 20_000;
 const INIT_WAIT_MS = 20_000;
 const LEAVE_WAIT_MS = 60_000;
+
+/** What the command line and other clients send when nothing else is asked for. */
+const DEFAULT_LISTEN_ADDR = "0.0.0.0:2377";
+
+type MembershipChange = "init" | "join" | "leave" | "restore";
 
 export interface LifecycleDeps {
   readonly clock: Clock;
@@ -70,7 +90,7 @@ export class Lifecycle implements NodeLifecycle {
   readonly #stateFile: NodeStateFile;
   readonly #fatal = newDeferred<never>();
   #running: Running | null = null;
-  #changing: "init" | "join" | "leave" | null = null;
+  #changing: MembershipChange | null = null;
 
   private constructor(
     options: { readonly config: DaemonConfig; readonly runDir: string },
@@ -144,6 +164,9 @@ export class Lifecycle implements NodeLifecycle {
 
   init(request: InitRequest, signal: AbortSignal): Promise<string> {
     return this.#change("init", async () => {
+      if (request.forceNewCluster && this.#running !== null) {
+        return this.#forceNewCluster(this.#running, request, signal);
+      }
       this.#mustBeOut();
       const addresses = this.#addresses(request);
       if (request.forceNewCluster) {
@@ -209,6 +232,43 @@ export class Lifecycle implements NodeLifecycle {
     });
   }
 
+  async backup(passphrase: string, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>> {
+    const manager = this.#running?.node.manager ?? null;
+    if (manager === null) throw new SwarmError("unavailable", NOT_IN);
+    const { nodeId, clusterId } = this.#identity.current();
+    const options = { nodeId, clusterId, productVersion: PRODUCT_VERSION, passphrase };
+    const { raft, store } = manager;
+    return takeBackup(options, { raft, store, clock: this.#deps.clock }, signal);
+  }
+
+  restore(
+    request: RestoreRequest,
+    file: AsyncIterable<Uint8Array>,
+    signal: AbortSignal,
+  ): Promise<string> {
+    return this.#change("restore", async () => {
+      this.#mustBeOut();
+      const addresses = this.#addresses(request);
+      const deps = { ...this.#deps, identity: this.#identity };
+      const backup = await loadBackup(file, request.passphrase, deps);
+      if (!request.force) await checkClusterGone(backup, deps, signal);
+      const state: NodeState = {
+        format: 1,
+        ...addresses,
+        raftId: 0,
+        raftJoined: false,
+        managers: [addresses.advertiseAddr],
+      };
+      const { dataDir } = this.#config;
+      return this.#allOrNothing(async () => {
+        const options = { dataDir, state, availability: "active" as const, backup };
+        const prepared = await prepareRestoredGroup(options, deps);
+        await this.#adopt(prepared);
+        return this.#lead(this.#start(prepared.state, "restart"), signal);
+      });
+    });
+  }
+
   async unlock(): Promise<void> {
     const inCluster = this.#running !== null;
     throw new SwarmError(
@@ -255,6 +315,69 @@ export class Lifecycle implements NodeLifecycle {
       });
       throw error;
     }
+  }
+
+  /** The containers run on meanwhile; on a failure the node goes on in its old group. */
+  async #forceNewCluster(
+    { node }: Running,
+    request: InitRequest,
+    signal: AbortSignal,
+  ): Promise<string> {
+    const { manager } = node;
+    if (manager === null) {
+      const why = node.problem === "" ? "" : ` (${node.problem})`;
+      throw new SwarmError(
+        "failed_precondition",
+        `only a manager that is up can be made a new cluster of; this node is none now${why}`,
+      );
+    }
+    const deps = { ...this.#deps, identity: this.#identity };
+    await checkQuorumLost(manager, deps, signal);
+    const before = node.state;
+    const state = { ...before, ...this.#addressesAnew(request, before) };
+    await this.#end();
+    let next = before;
+    try {
+      const options = { dataDir: this.#config.dataDir, raftId: before.raftId, state };
+      const prepared = await prepareForcedGroup(options, deps);
+      await this.#adopt(prepared);
+      next = prepared.state;
+    } finally {
+      this.#establish(this.#start(next, "restart"));
+    }
+    return this.#lead(this.#mustBeIn(), signal);
+  }
+
+  #mustBeIn(): Running {
+    if (this.#running === null) throw new SwarmError("unavailable", NOT_IN);
+    return this.#running;
+  }
+
+  /** Those in use unless others are asked for. */
+  #addressesAnew(
+    request: InitRequest,
+    { listenAddr, advertiseAddr, dataPathAddr }: NodeState,
+  ): Pick<NodeState, "listenAddr" | "advertiseAddr" | "dataPathAddr"> {
+    const asked = request.listenAddr === DEFAULT_LISTEN_ADDR ? "" : request.listenAddr;
+    return this.#addresses({
+      listenAddr: asked === "" ? listenAddr : asked,
+      advertiseAddr: request.advertiseAddr === "" ? advertiseAddr : request.advertiseAddr,
+      dataPathAddr: request.dataPathAddr === "" ? dataPathAddr : request.dataPathAddr,
+    });
+  }
+
+  /** The moment of the change is when node.json names the prepared group. */
+  async #adopt({ credentials, state }: PreparedGroup): Promise<void> {
+    await this.#identity.replace(credentials);
+    await this.#stateFile.save(state);
+  }
+
+  /** Resolves with this node's id when it leads its group and answers. */
+  async #lead({ node, failed }: Running, signal: AbortSignal): Promise<string> {
+    const limit = AbortSignal.any([signal, timeoutSignal(this.#deps.clock, INIT_WAIT_MS)]);
+    await Promise.race([node.whenManager(limit), failed]);
+    await node.manager?.raft.readBarrier(limit);
+    return this.#identity.current().nodeId;
   }
 
   #mustBeOut(): void {
@@ -423,7 +546,7 @@ export class Lifecycle implements NodeLifecycle {
     await this.#erase();
   }
 
-  async #change<T>(what: "init" | "join" | "leave", work: () => Promise<T>): Promise<T> {
+  async #change<T>(what: MembershipChange, work: () => Promise<T>): Promise<T> {
     if (this.#changing !== null) {
       throw new SwarmError(
         "unavailable",

@@ -27,6 +27,7 @@ import type { RpcClients } from "../rpc/clients.ts";
 import { CAService } from "../rpc/gen/swarmd/v1/ca.ts";
 import { ControlService as ControlRpc } from "../rpc/gen/swarmd/v1/control.ts";
 import { DispatcherService } from "../rpc/gen/swarmd/v1/dispatcher.ts";
+import { GroupService } from "../rpc/gen/swarmd/v1/group.ts";
 import { MembershipService } from "../rpc/gen/swarmd/v1/membership.ts";
 import { RaftClient, RaftService } from "../rpc/gen/swarmd/v1/raft.ts";
 import type { IdentitySource } from "../rpc/ports.ts";
@@ -35,6 +36,7 @@ import { ReplicatedStore } from "../state/store.ts";
 import { newJoinToken } from "../tls/ca.ts";
 import { CA_ACCESS, caHandlers } from "../tls/ca-service.ts";
 import { effectiveRole, leaderAddrOf, StateCaBackend } from "./ca-backend.ts";
+import { GROUP_ACCESS, groupHandlers } from "./group.ts";
 import { LeaderDuties } from "./leader.ts";
 import { MEMBERSHIP_ACCESS, membershipHandlers } from "./membership.ts";
 import { newPlanners } from "./planners.ts";
@@ -119,6 +121,7 @@ export class Manager {
       membershipHandlers({ raft, store, clock }),
       MEMBERSHIP_ACCESS,
     );
+    server.addService(GroupService, groupHandlers({ raft, store }), GROUP_ACCESS);
     const dispatcher = (): Dispatcher | null => this.#dispatcher();
     const leaderAddr = (): string => leaderAddrOf(raft, view);
     const sessions = dispatcherHandlers({ dispatcher, leaderAddr });
@@ -261,7 +264,7 @@ export function raftDirOf(dataDir: string): string {
 }
 
 /** The key that log and snapshots are sealed with; made with the directory. */
-async function loadDek(raftDir: string): Promise<Uint8Array> {
+export async function loadDek(raftDir: string): Promise<Uint8Array> {
   const path = join(raftDir, "dek");
   await mkdir(raftDir, { recursive: true, mode: 0o700 });
   try {

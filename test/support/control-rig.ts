@@ -123,6 +123,19 @@ export class ScriptedLifecycle implements NodeLifecycle {
   async leave(...args: unknown[]): Promise<void> {
     this.asked.push(["leave", args[0]]);
   }
+  async backup(passphrase: string): Promise<AsyncIterable<Uint8Array>> {
+    this.asked.push(["backup", passphrase]);
+    return (async function* () {
+      yield Buffer.from("a ");
+      yield Buffer.from("backup");
+    })();
+  }
+  async restore(request: unknown, file: AsyncIterable<Uint8Array>): Promise<string> {
+    const parts: Uint8Array[] = [];
+    for await (const part of file) parts.push(part);
+    this.asked.push(["restore", request, Buffer.concat(parts).toString()]);
+    return SELF_ID;
+  }
   async unlock(...args: unknown[]): Promise<void> {
     this.asked.push(["unlock", args[0]]);
   }

@@ -1,4 +1,5 @@
 import type { ApiRoute } from "../exchange.ts";
+import { BACKUP_ROUTES } from "./backup.ts";
 import { EVENT_ROUTES } from "./events.ts";
 import { LOG_ROUTES } from "./logs.ts";
 import { NETWORK_ROUTES } from "./networks.ts";
@@ -20,4 +21,5 @@ export const API_ROUTES: readonly ApiRoute[] = [
   ...NETWORK_ROUTES,
   ...LOG_ROUTES,
   ...EVENT_ROUTES,
+  ...BACKUP_ROUTES,
 ];
