@@ -1,6 +1,6 @@
 import type { RaftNode } from "../raft/ports.ts";
 import type { StateStore } from "../state/ports.ts";
-import type { ManagerInfo, MembershipPort } from "./ports.ts";
+import type { ManagerInfo, MembershipPort, RemainingManagers } from "./ports.ts";
 
 /** The Raft group by node: the state's members against what Raft knows of them. */
 export class MembershipView implements MembershipPort {
@@ -24,13 +24,13 @@ export class MembershipView implements MembershipPort {
     }));
   }
 
-  /** SwarmKit's CanRemoveMember: the reachable rest must be a majority of the rest. */
-  canRemove(nodeId: string): boolean {
-    const managers = this.managers();
-    const removed = managers.find(manager => manager.nodeId === nodeId);
-    if (removed === undefined) return false;
-    const rest = managers.filter(manager => manager.voter && manager.nodeId !== nodeId);
-    const reachable = rest.filter(manager => manager.reachable).length;
-    return reachable >= Math.floor(rest.length / 2) + 1;
+  /** After SwarmKit's CanRemoveMember: the reachable rest must be a majority of the rest. */
+  without(nodeId: string): RemainingManagers {
+    const rest = this.managers().filter(manager => manager.voter && manager.nodeId !== nodeId);
+    return {
+      voters: rest.length,
+      reachable: rest.filter(manager => manager.reachable).length,
+      needed: Math.floor(rest.length / 2) + 1,
+    };
   }
 }

@@ -38,11 +38,18 @@ export interface ManagerInfo extends PeerInfo {
   readonly reachable: boolean;
 }
 
+/** The voters among the other managers: they keep a quorum while `reachable >= needed`. */
+export interface RemainingManagers {
+  readonly voters: number;
+  readonly reachable: number;
+  readonly needed: number;
+}
+
 /** The Raft group as role changes and node listings need it. */
 export interface MembershipPort {
   managers(): readonly ManagerInfo[];
-  /** Whether the others would still have a reachable majority without this manager. */
-  canRemove(nodeId: string): boolean;
+  /** What would remain of the group without this manager. */
+  without(nodeId: string): RemainingManagers;
 }
 
 /** Makes join tokens (implemented over `tls`). */

@@ -67,12 +67,14 @@ function checkDemotion(ctx: OperationContext, node: Node, next: NodeSpec): void 
     throw rpcError("failed_precondition", text);
   }
   // One that never got into the group, or has left it, is not counted on.
-  if (managerOf(ctx, node.id) !== null && !ctx.members.canRemove(node.id)) {
-    throw rpcError(
-      "failed_precondition",
-      "can't remove member from the raft: this would result in a loss of quorum",
-    );
-  }
+  if (managerOf(ctx, node.id) === null) return;
+  const { voters, reachable, needed } = ctx.members.without(node.id);
+  if (reachable >= needed) return;
+  throw rpcError(
+    "failed_precondition",
+    "can't remove member from the raft: this would result in a loss of quorum: " +
+      `${reachable} of the ${voters} other managers can be reached and ${needed} are needed`,
+  );
 }
 
 export async function removeNode(
