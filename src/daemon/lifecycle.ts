@@ -16,6 +16,7 @@ import { errorMessage, SwarmError, toSwarmError } from "../base/errors.ts";
 import type { IdSource } from "../base/ids.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Rng } from "../base/rng.ts";
+import { createIngress } from "../control/core/network-plan.ts";
 import type { ControlClient } from "../control/ports.ts";
 import type { SwarmEventFeed } from "../control/swarm-events.ts";
 import type { Change } from "../model/change.ts";
@@ -453,6 +454,7 @@ export class Lifecycle implements NodeLifecycle {
         },
       },
       { op: "create", table: "nodes", row: node },
+      createIngress(manager.store.view, request, ids.newId()),
     ];
     await manager.store.submit(changes, signal);
     await running.node.whenManager(signal);

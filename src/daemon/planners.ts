@@ -1,4 +1,4 @@
-import { serviceAllocator, taskAllocator } from "../allocator/core/allocator.ts";
+import { newAllocators } from "../allocator/core/allocator.ts";
 import { constraintEnforcer } from "../orchestrator/core/constraint-enforcer.ts";
 import { nodeHealthPlanner } from "../orchestrator/core/node-health.ts";
 import type { Planner } from "../orchestrator/core/planner.ts";
@@ -8,12 +8,13 @@ import { Scheduler } from "../scheduler/core/scheduler.ts";
 
 /** The planners of one term of leadership, in the order of a task's life. */
 export function newPlanners(): readonly Planner[] {
+  const allocators = newAllocators();
   return [
-    serviceAllocator,
+    allocators.services,
     nodeHealthPlanner,
     constraintEnforcer,
     servicePlanner,
-    taskAllocator,
+    allocators.tasks,
     new Scheduler(),
     reaperPlanner,
   ];

@@ -14,6 +14,7 @@ import { fromGrpcError } from "../rpc/status.ts";
 import { Agent } from "../worker/agent.ts";
 import { DockerEngine } from "../worker/docker/engine.ts";
 import { DockerExecutor } from "../worker/docker/executor.ts";
+import { ensureGatewayBridge } from "../worker/docker/gateway-bridge.ts";
 import { TaskFileStore } from "../worker/docker/task-files.ts";
 import { LevelLocalStore } from "../worker/local-store.ts";
 import { SessionClient } from "../worker/session.ts";
@@ -46,6 +47,7 @@ export interface WorkerSideDeps {
 export class WorkerSide {
   readonly #agent: Agent;
   readonly #session: SessionClient;
+  readonly #makeBridge: (signal: AbortSignal) => Promise<void>;
 
   private constructor(options: WorkerSideOptions, deps: WorkerSideDeps, store: LevelLocalStore) {
     const { clock, rng, logger } = deps;
@@ -53,12 +55,13 @@ export class WorkerSide {
     const outbox = new StatusOutbox();
     const engine = new DockerEngine({ socketPath: options.engineSocket }, { clock });
     const files = new TaskFileStore({ dir: join(options.runDir, "tasks") });
-    const executor = new DockerExecutor({ clusterId }, { engine, files, clock });
+    const executor = new DockerExecutor({ clusterId }, { engine, files, clock, logger });
     const bootedAtMs = clock.nowMs() - uptime() * MS_PER_S;
     this.#agent = new Agent(
       { nodeId, clusterId, hostname: hostname(), bootedAtMs },
       { executor, store, reporter: outbox, clock, rng, logger },
     );
+    this.#makeBridge = signal => ensureGatewayBridge(engine, deps, signal);
     this.#session = new SessionClient(
       { nodeId, addr: options.addr },
       {
@@ -90,6 +93,7 @@ export class WorkerSide {
   async run(signal: AbortSignal): Promise<void> {
     const group = new TaskGroup(signal);
     group.start("agent", inner => this.#agent.run(inner));
+    group.start("gateway bridge", inner => this.#makeBridge(inner));
     group.start("session", inner => this.#session.run(inner));
     await new Promise<void>((resolve, reject) => {
       if (signal.aborted) resolve();

@@ -38,6 +38,7 @@ function newExecutor(engine: PrivateEngine): DockerExecutor {
       engine: new DockerEngine({ socketPath }, { clock: realClock }),
       files: new TaskFileStore({ dir: join(dir, "files") }),
       clock: realClock,
+      logger: silentLogger,
     },
   );
 }

@@ -2,6 +2,7 @@ import type { Change } from "../../src/model/change.ts";
 import { DEFAULT_SWARM_SPEC } from "../../src/model/defaults.ts";
 import {
   type Cluster,
+  type Network,
   type Node,
   type Service,
   specRowId,
@@ -108,4 +109,16 @@ export function createService(service: Draft<Service>): Change[] {
       row: { id: specRowId(serviceId, specVersion), serviceId, specVersion, spec },
     },
   ];
+}
+
+/** An overlay network with one subnet. */
+export function aNetwork(
+  fields: Partial<Draft<Network>> & { readonly id: string },
+): Draft<Network> {
+  return {
+    spec: { Name: fields.id, Driver: "overlay" },
+    vni: 4_097,
+    subnets: [{ subnet: "10.0.1.0/24", gateway: "10.0.1.1" }],
+    ...fields,
+  };
 }

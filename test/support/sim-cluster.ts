@@ -1,4 +1,4 @@
-import { serviceAllocator, taskAllocator } from "../../src/allocator/core/allocator.ts";
+import { newAllocators } from "../../src/allocator/core/allocator.ts";
 import { RngIdSource } from "../../src/base/ids.ts";
 import { type Rng, randomInt, SeededRng } from "../../src/base/rng.ts";
 import { specRowId, type Task } from "../../src/model/rows.ts";
@@ -14,11 +14,13 @@ import { MemoryStore } from "./memory-store.ts";
 import { aNode, aService, aStatus, createService } from "./rows.ts";
 import { VirtualClock } from "./virtual-clock.ts";
 
+const ALLOCATORS = newAllocators();
+
 /** The leader's planners but the scheduler, in the loop's order. */
 export const SIM_PLANNERS: readonly Planner[] = [
   servicePlanner,
-  serviceAllocator,
-  taskAllocator,
+  ALLOCATORS.services,
+  ALLOCATORS.tasks,
   nodeHealthPlanner,
   constraintEnforcer,
   reaperPlanner,

@@ -1,5 +1,5 @@
 import t from "tap";
-import { serviceAllocator, taskAllocator } from "../../src/allocator/core/allocator.ts";
+import { newAllocators } from "../../src/allocator/core/allocator.ts";
 import { SwarmError } from "../../src/base/errors.ts";
 import { RngIdSource } from "../../src/base/ids.ts";
 import { type Logger, silentLogger } from "../../src/base/logger.ts";
@@ -58,7 +58,9 @@ class Harness {
   #abort: AbortController | null = null;
   #running: Promise<void> = Promise.resolve();
 
-  start(planners: readonly Planner[] = [servicePlanner, taskAllocator, reaperPlanner]): void {
+  start(
+    planners: readonly Planner[] = [servicePlanner, newAllocators().tasks, reaperPlanner],
+  ): void {
     const logger: Logger = { ...silentLogger, error: message => void this.errors.push(message) };
     const { clock, store } = this;
     const ids = new RngIdSource(new SeededRng(1));
@@ -241,7 +243,8 @@ t.test("with the scheduler, a service gets onto nodes and off a drained one", as
   for (const id of ["n1", "n2"]) {
     h.memory.put({ op: "create", table: "nodes", row: aNode({ id }) });
   }
-  h.start([servicePlanner, serviceAllocator, taskAllocator, new Scheduler(), reaperPlanner]);
+  const { services, tasks } = newAllocators();
+  h.start([servicePlanner, services, tasks, new Scheduler(), reaperPlanner]);
   h.memory.put(...replicated("web", 4));
   await h.until("two on each node", () => onNodes() === "n1,n1,n2,n2");
   const spec = { Role: "worker", Availability: "drain" } as const;

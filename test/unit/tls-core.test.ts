@@ -84,8 +84,9 @@ t.test("a bad token is told what is bad about it", async t => {
     [good.toUpperCase(), /third part is not 50/],
     [`SWMTKN-1-${"z".repeat(50)}-${"x".repeat(25)}`, /is no digest/],
   ];
-  for (const [text, message] of cases) {
-    t.throws(() => parseJoinToken(text), { code: "invalid_argument", message }, text);
+  for (const [text, why] of cases) {
+    const expected = { code: "invalid_argument", message: "invalid join token", details: { why } };
+    t.throws(() => parseJoinToken(text), expected, text);
   }
 });
 

@@ -1,29 +1,105 @@
 import type { Change, RowEvent } from "../../model/change.ts";
-import type { Service, Task } from "../../model/rows.ts";
+import type { NetworkAttachment, Service, Task, TaskStatus } from "../../model/rows.ts";
 import { compareTaskStates, isWanted } from "../../model/task-state.ts";
-import type { StateView } from "../../model/view.ts";
+import { type StateView, specOfTask } from "../../model/view.ts";
 import {
   EMPTY_PLAN,
   type Plan,
   type PlanContext,
   type Planner,
 } from "../../orchestrator/core/planner.ts";
+import { AddressBook } from "./address-book.ts";
+import { type Allocation, type Attachment, attachmentsOf, usesVips } from "./networks.ts";
 import { allocatePorts } from "./ports.ts";
 
-/** How soon a service that got no ports is tried again when nothing else happens. */
+/** How soon what got no ports or addresses is tried again when nothing else happens. */
 const RETRY_MS = 30_000;
 
+/** The allocator's two planners. They share the book of addresses. */
+export interface Allocators {
+  readonly services: Planner;
+  readonly tasks: Planner;
+}
+
+/** For one term of leadership. The service's planner comes before the task's in the loop. */
+export function newAllocators(): Allocators {
+  const book = new AddressBook();
+  return { services: new ServiceAllocator(book), tasks: new TaskAllocator(book) };
+}
+
 /**
- * Gives services what their spec asks of the cluster: published ports. Until it has, `allocated` is
- * false and the tasks stay NEW. Keys are service ids; plans read each other's ports, so one follows
- * the other.
+ * Gives services what their spec asks of the cluster: published ports, and a virtual address on
+ * each of their networks. Until it has, `allocated` is false and the tasks stay NEW. Keys are
+ * service ids; plans read each other's ports, so one follows the other.
  */
-export const serviceAllocator: Planner = {
-  name: "service-allocator",
-  keysOf: servicesToAllocate,
-  allKeys: view => unallocated(view).map(service => service.id),
-  plan: planService,
-};
+class ServiceAllocator implements Planner {
+  readonly name = "service-allocator";
+  readonly #book: AddressBook;
+
+  constructor(book: AddressBook) {
+    this.#book = book;
+  }
+
+  /** The service itself; and those that wait, when somebody lets go of ports or addresses. */
+  keysOf(event: RowEvent, view: StateView): Iterable<string> {
+    const freed = this.#book.observe(event, view);
+    if (event.table !== "services") return freed ? idsOf(unallocated(view)) : [];
+    const { before, after } = event;
+    if (after !== null && !after.allocated && !after.pendingDelete) return [event.id];
+    return freed || letsGoOfPorts(before, after) ? idsOf(unallocated(view)) : [];
+  }
+
+  allKeys(view: StateView): Iterable<string> {
+    this.#book.reset(view);
+    return idsOf(unallocated(view));
+  }
+
+  plan(view: StateView, key: string, ctx: PlanContext): Plan {
+    const service = view.table("services").get(key);
+    if (service === undefined || service.allocated || service.pendingDelete) return EMPTY_PLAN;
+    const ports = allocatePorts(view, service);
+    if (!ports.ok) return refused(key, ports.message, ctx);
+    const virtualIps = this.#virtualIps(view, service);
+    if (!virtualIps.ok) return refused(key, virtualIps.message, ctx);
+    const spec = service.spec.EndpointSpec ?? {};
+    const endpoint = { spec, ports: ports.ports, virtualIps: virtualIps.value };
+    const fields = { endpoint, allocated: true };
+    const ifVersion = service.version;
+    const change: Change = { op: "patch", table: "services", id: key, fields, ifVersion };
+    return { changes: [change], wakeAtMs: null, notes: [] };
+  }
+
+  /** What it has on networks that it stays on, then the new ones in order of its spec. */
+  #virtualIps(view: StateView, service: Service): Allocation<Service["endpoint"]["virtualIps"]> {
+    const wanted = attachmentsOf(view, service.spec);
+    if (!wanted.ok) return wanted;
+    const ids = usesVips(service.spec) ? wanted.value.map(({ networkId }) => networkId) : [];
+    const had = service.endpoint.virtualIps;
+    this.#book.keepOnly(service.id, new Set([...ids, ...had.map(vip => vip.networkId)]));
+    const kept = had.filter(({ networkId }) => ids.includes(networkId));
+    const value = [...kept];
+    for (const networkId of ids) {
+      if (value.some(vip => vip.networkId === networkId)) continue;
+      const addr = this.#book.take(view, networkId, service.id);
+      if (addr === null) return noAddress(networkId);
+      value.push({ networkId, addr });
+    }
+    return { ok: true, value };
+  }
+}
+
+function idsOf(services: readonly Service[]): string[] {
+  return services.map(service => service.id);
+}
+
+function noAddress(networkId: string): Allocation<never> {
+  return { ok: false, message: `no free address on network ${networkId}` };
+}
+
+function refused(key: string, text: string, ctx: PlanContext): Plan {
+  const notes = [{ kind: "service", id: key, text } as const];
+  return { changes: [], wakeAtMs: ctx.nowMs + RETRY_MS, notes };
+}
 
 function unallocated(view: StateView): Service[] {
   return [...view.table("services").all()].filter(
@@ -31,75 +107,101 @@ function unallocated(view: StateView): Service[] {
   );
 }
 
-/** The service itself; and those that wait, when one lets go of ports. */
-function servicesToAllocate(event: RowEvent, view: StateView): Iterable<string> {
-  if (event.table !== "services") return [];
-  const { before, after } = event;
-  if (after !== null && !after.allocated && !after.pendingDelete) return [event.id];
-  return letsGoOfPorts(before, after) ? unallocated(view).map(service => service.id) : [];
-}
-
 function letsGoOfPorts(before: Service | null, after: Service | null): boolean {
   if (before === null || before.endpoint.ports.length === 0) return false;
   return after === null || after.pendingDelete || after.endpoint !== before.endpoint;
 }
 
-function planService(view: StateView, key: string, ctx: PlanContext): Plan {
-  const service = view.table("services").get(key);
-  if (service === undefined || service.allocated || service.pendingDelete) return EMPTY_PLAN;
-  const allocation = allocatePorts(view, service);
-  if (!allocation.ok) {
-    const notes = [{ kind: "service", id: key, text: allocation.message } as const];
-    return { changes: [], wakeAtMs: ctx.nowMs + RETRY_MS, notes };
-  }
-  const endpoint = {
-    ...service.endpoint,
-    spec: service.spec.EndpointSpec ?? {},
-    ports: allocation.ports,
-  };
-  const fields = { endpoint, allocated: true };
-  const ifVersion = service.version;
-  const change: Change = { op: "patch", table: "services", id: key, fields, ifVersion };
-  return { changes: [change], wakeAtMs: null, notes: [] };
-}
-
 /**
- * Moves the tasks of allocated services from NEW to PENDING, where the scheduler takes them. Keys
- * are service ids.
+ * Gives the tasks of allocated services an address on each of their networks and moves them from
+ * NEW to PENDING, where the scheduler takes them. Keys are service ids.
  */
-export const taskAllocator: Planner = {
-  name: "task-allocator",
-  keysAreIndependent: true,
-  keysOf: tasksToAllocate,
-  allKeys: view => [...view.table("services").all()].map(service => service.id),
-  plan: planTasks,
-};
+class TaskAllocator implements Planner {
+  readonly name = "task-allocator";
+  readonly keysAreIndependent = true;
+  readonly #book: AddressBook;
+  /** Services with tasks that got no address. */
+  readonly #waiting = new Set<string>();
 
-function tasksToAllocate(event: RowEvent): Iterable<string> {
-  if (event.table === "services") {
-    const opened = event.after?.allocated === true && event.before?.allocated !== true;
-    return opened ? [event.id] : [];
+  constructor(book: AddressBook) {
+    this.#book = book;
   }
-  if (event.table !== "tasks" || event.after === null || event.before !== null) return [];
-  return event.after.serviceId === "" ? [] : [event.after.serviceId];
+
+  keysOf(event: RowEvent): Iterable<string> {
+    if (event.table === "networks") return [...this.#waiting];
+    if (event.table === "services") {
+      const opened = event.after?.allocated === true && event.before?.allocated !== true;
+      return opened ? [event.id] : event.after === null ? [...this.#waiting] : [];
+    }
+    if (event.table !== "tasks") return [];
+    const { before, after } = event;
+    if (after === null || (before !== null && mayFreeAddresses(before, after))) {
+      return [...this.#waiting];
+    }
+    return before === null && after.serviceId !== "" ? [after.serviceId] : [];
+  }
+
+  allKeys(view: StateView): Iterable<string> {
+    this.#book.reset(view);
+    this.#waiting.clear();
+    return [...view.table("services").all()].map(service => service.id);
+  }
+
+  plan(view: StateView, key: string, ctx: PlanContext): Plan {
+    this.#waiting.delete(key);
+    const service = view.table("services").get(key);
+    if (service === undefined || !service.allocated) return EMPTY_PLAN;
+    const changes = view
+      .tasksOfService(key)
+      .filter(isNew)
+      .flatMap(task => this.#admit(view, task, ctx.nowMs));
+    if (!this.#waiting.has(key)) {
+      return changes.length === 0 ? EMPTY_PLAN : { changes, wakeAtMs: null, notes: [] };
+    }
+    return { changes, wakeAtMs: ctx.nowMs + RETRY_MS, notes: [] };
+  }
+
+  #admit(view: StateView, task: Task, nowMs: number): Change[] {
+    const networks = this.#attach(view, task);
+    if (!networks.ok) {
+      this.#waiting.add(task.serviceId);
+      if (task.status.err === networks.message) return [];
+      return [statusChange(task, { timestampMs: nowMs, err: networks.message })];
+    }
+    const message = "pending task scheduling";
+    const admitted = statusChange(task, { state: "pending", timestampMs: nowMs, message, err: "" });
+    if (networks.value.length === 0 || task.networks.length > 0) return [admitted];
+    const fields = { networks: networks.value };
+    return [{ op: "patch", table: "tasks", id: task.id, fields }, admitted];
+  }
+
+  #attach(view: StateView, task: Task): Allocation<readonly NetworkAttachment[]> {
+    const spec = specOfTask(view, task)?.spec;
+    if (task.networks.length > 0 || spec === undefined) return { ok: true, value: task.networks };
+    const wanted = attachmentsOf(view, spec);
+    if (!wanted.ok) return wanted;
+    const value: NetworkAttachment[] = [];
+    for (const attachment of wanted.value) {
+      const address = this.#book.take(view, attachment.networkId, task.id);
+      if (address === null) return noAddress(attachment.networkId);
+      value.push(withAddress(attachment, address));
+    }
+    return { ok: true, value };
+  }
 }
 
-function planTasks(view: StateView, key: string, ctx: PlanContext): Plan {
-  const service = view.table("services").get(key);
-  if (service === undefined || !service.allocated) return EMPTY_PLAN;
-  const changes = view
-    .tasksOfService(key)
-    .filter(isNew)
-    .map(task => admit(task, ctx.nowMs));
-  return changes.length === 0 ? EMPTY_PLAN : { changes, wakeAtMs: null, notes: [] };
+function withAddress({ networkId, aliases }: Attachment, address: string): NetworkAttachment {
+  return { networkId, addresses: [address], aliases };
+}
+
+function mayFreeAddresses(before: Task, after: Task): boolean {
+  return before.networks.length > 0 && before.status.state !== after.status.state;
 }
 
 function isNew(task: Task): boolean {
   return isWanted(task.desiredState) && compareTaskStates(task.status.state, "pending") < 0;
 }
 
-function admit(task: Task, nowMs: number): Change {
-  const message = "pending task scheduling";
-  const status = { ...task.status, state: "pending", timestampMs: nowMs, message } as const;
-  return { op: "taskStatus", id: task.id, status };
+function statusChange(task: Task, fields: Partial<TaskStatus>): Change {
+  return { op: "taskStatus", id: task.id, status: { ...task.status, ...fields } };
 }

@@ -1,4 +1,5 @@
 import { SwarmError } from "../../base/errors.ts";
+import type { Change } from "../../model/change.ts";
 import { type IpNetwork, networkContains, parseCidr } from "../../model/ip.ts";
 import type { Cluster, Network } from "../../model/rows.ts";
 import type { StateView } from "../../model/view.ts";
@@ -137,9 +138,23 @@ function firstAddress(network: IpNetwork): string {
 }
 
 /** The request that makes the cluster's ingress network, as swarm mode has it. */
-export const INGRESS_NETWORK_SPEC: Network["spec"] = {
+const INGRESS_NETWORK_SPEC: Network["spec"] = {
   Name: "ingress",
   Driver: "overlay",
   Scope: "swarm",
   Ingress: true,
 };
+
+/** What creates the ingress network of a new cluster. */
+export function createIngress(
+  view: StateView,
+  cluster: Pick<Cluster, "defaultAddrPool" | "subnetSize">,
+  id: string,
+): Change {
+  const spec = INGRESS_NETWORK_SPEC;
+  return {
+    op: "create",
+    table: "networks",
+    row: { id, spec, ...planNetwork(view, cluster, spec) },
+  };
+}

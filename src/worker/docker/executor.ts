@@ -2,6 +2,7 @@ import type { Readable } from "node:stream";
 import { withSignal } from "../../base/async.ts";
 import type { Clock } from "../../base/clock.ts";
 import { isSwarmError, SwarmError } from "../../base/errors.ts";
+import type { Logger } from "../../base/logger.ts";
 import type { NodeDescription } from "../../model/rows.ts";
 import {
   CLUSTER_LABEL,
@@ -61,9 +62,15 @@ const WATCHED_EVENTS = ["die", "oom", "destroy", "health_status"];
 
 export interface DockerExecutorOptions {
   readonly clusterId: string;
+  /**
+   * Whether the Engine knows the cluster's overlay networks. Where it does not, their tasks run on
+   * the Engine's default bridge, and the log says so (docs/compat.md).
+   */
+  readonly overlay?: boolean;
 }
 
 export interface DockerExecutorDeps {
+  readonly logger: Logger;
   readonly engine: DockerEngine;
   readonly files: TaskFileStore;
   readonly clock: Clock;
@@ -72,6 +79,8 @@ export interface DockerExecutorDeps {
 /** Runs tasks as containers of the local Docker Engine. */
 export class DockerExecutor implements Executor {
   readonly #clusterId: string;
+  readonly #overlay: boolean;
+  readonly #logger: Logger;
   readonly #engine: DockerEngine;
   readonly #files: TaskFileStore;
   readonly #clock: Clock;
@@ -80,6 +89,8 @@ export class DockerExecutor implements Executor {
 
   constructor(options: DockerExecutorOptions, deps: DockerExecutorDeps) {
     this.#clusterId = options.clusterId;
+    this.#overlay = options.overlay ?? false;
+    this.#logger = deps.logger;
     this.#engine = deps.engine;
     this.#files = deps.files;
     this.#clock = deps.clock;
@@ -144,7 +155,8 @@ export class DockerExecutor implements Executor {
     });
   }
 
-  async create(work: TaskWork, signal: AbortSignal): Promise<CreatedContainer> {
+  async create(given: TaskWork, signal: AbortSignal): Promise<CreatedContainer> {
+    const work = this.#overlay ? given : this.#withoutOverlay(given);
     const taskId = work.assigned.task.id;
     const mounts = await this.#files.write(taskId, work.files);
     const body = containerConfig(work, mounts);
@@ -155,6 +167,18 @@ export class DockerExecutor implements Executor {
       if (!isSwarmError(error, "unavailable")) await this.#files.remove(taskId);
       throw error;
     }
+  }
+
+  /** The task as it can run where there is no overlay: reachable on the node's own bridge only. */
+  #withoutOverlay(work: TaskWork): TaskWork {
+    const { task } = work.assigned;
+    if (task.networks.length === 0) return work;
+    this.#logger.warn("overlay networks are not available here: using the default bridge", {
+      task: task.id,
+      service: task.serviceName,
+      networks: task.networks.map(({ networkId }) => networkId),
+    });
+    return { ...work, assigned: { ...work.assigned, task: { ...task, networks: [] } } };
   }
 
   /** The name is taken after a crash between create and its answer: the container is ours. */

@@ -1,4 +1,4 @@
-import { serviceAllocator, taskAllocator } from "../../../src/allocator/core/allocator.ts";
+import { newAllocators } from "../../../src/allocator/core/allocator.ts";
 import type { IdSource } from "../../../src/base/ids.ts";
 import type { Change } from "../../../src/model/change.ts";
 import { DEFAULT_SWARM_SPEC } from "../../../src/model/defaults.ts";
@@ -12,19 +12,21 @@ import { reaperPlanner } from "../../../src/orchestrator/core/reaper.ts";
 import { servicePlanner } from "../../../src/orchestrator/core/service-planner.ts";
 import { MAX_CHANGES_PER_TRANSACTION } from "../../../src/state/core/transaction-codec.ts";
 import { MemoryStore } from "../../support/memory-store.ts";
-import { aCluster, aNode, aService, aStatus, createService } from "../../support/rows.ts";
+import { aCluster, aNetwork, aNode, aService, aStatus, createService } from "../../support/rows.ts";
 import { VirtualClock } from "../../support/virtual-clock.ts";
 import { durationMs, specOf, type Words, wordsOf } from "./spec-words.ts";
 
 const EPOCH_MS = 1_000_000;
+
+const ALLOCATORS = newAllocators();
 
 const PLANNERS: ReadonlyMap<string, Planner> = new Map([
   ["plan", servicePlanner],
   ["reap", reaperPlanner],
   ["orphans", nodeHealthPlanner],
   ["enforce", constraintEnforcer],
-  ["allocate", serviceAllocator],
-  ["admit", taskAllocator],
+  ["allocate", ALLOCATORS.services],
+  ["admit", ALLOCATORS.tasks],
 ]);
 
 /** Ids in order of creation, so that scripts are the same every time. */
@@ -66,6 +68,11 @@ export class PlannerScript {
   ]);
 
   /** Runs one line; what it prints, a line each. */
+  constructor() {
+    const spec = { Name: "ingress", Ingress: true };
+    this.store.put({ op: "create", table: "networks", row: aNetwork({ id: "ingress", spec }) });
+  }
+
   execute(line: string): string[] {
     const [command = "", ...args] = line.trim().split(/\s+/);
     const planner = PLANNERS.get(command);
@@ -261,7 +268,10 @@ export class PlannerScript {
       return `+ ${this.#nameOf(row.id)} ${row.desiredState}${on} v${row.specVersion}${later}`;
     }
     if (change.op === "patch" && change.table === "tasks") {
-      return `${this.#nameOf(change.id)} -> ${change.fields.desiredState}`;
+      const { networks, desiredState } = change.fields;
+      if (desiredState !== undefined) return `${this.#nameOf(change.id)} -> ${desiredState}`;
+      const addresses = (networks ?? []).map(net => `${net.networkId} ${net.addresses.join()}`);
+      return `${this.#nameOf(change.id)} gets ${addresses.join(", ")}`;
     }
     if (change.op === "patch" && change.table === "services") return this.#describeService(change);
     const id = "row" in change ? change.row.id : change.id;
