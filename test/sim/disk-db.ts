@@ -58,6 +58,14 @@ export class SimDbState {
     this.#lastSynced = write;
   }
 
+  get unsynced(): number {
+    return this.#unsynced.length;
+  }
+
+  allSynced(): void {
+    this.#unsynced = [];
+  }
+
   crash(kind: CrashKind): void {
     this.openedBy = null;
     const at = this.#unsynced.findIndex(write => kind === "power" || !write.written);
@@ -68,6 +76,7 @@ export class SimDbState {
       this.#unsynced.length = keep;
     }
     if (kind === "power") this.#unsynced = [];
+    for (const write of this.#unsynced) write.written = true;
     if (at >= 0) this.#lastSynced = null;
   }
 
@@ -117,12 +126,17 @@ export class SimDb implements LogDb {
     this.#state = context.disk.db;
   }
 
-  open(): Promise<void> {
+  /** As LevelDB does, writes what it finds to a new table and syncs that. */
+  async open(): Promise<void> {
     if (this.#state.openedBy?.alive === true) {
-      return Promise.reject(Object.assign(new Error("locked"), { code: "LEVEL_LOCKED" }));
+      throw Object.assign(new Error("locked"), { code: "LEVEL_LOCKED" });
     }
-    this.#state.openedBy = this.#context.process;
-    return Promise.resolve();
+    const { disk, process } = this.#context;
+    this.#state.openedBy = process;
+    if (this.#state.unsynced === 0) return;
+    const error = disk.writeError();
+    await disk.work(process, disk.syncMs(), error);
+    this.#state.allSynced();
   }
 
   close(): Promise<void> {

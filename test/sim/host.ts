@@ -19,6 +19,9 @@ const RESTART_MS = 1_000;
 /** A daemon that does not end when it is asked to is killed. */
 const STOP_TIMEOUT_MS = 10_000;
 
+/** Opening writes too, and may find no space. */
+const DISK_REFUSES = /cannot open the data directory.*(EIO|ENOSPC)/;
+
 export type HostState =
   /** No member of the cluster: nothing is stored. */
   | "empty"
@@ -169,7 +172,9 @@ export class ManagerHost {
       return;
     }
     const disk =
-      isSwarmError(failure, "unavailable") || isSwarmError(failure, "resource_exhausted");
+      isSwarmError(failure, "unavailable") ||
+      isSwarmError(failure, "resource_exhausted") ||
+      DISK_REFUSES.test(text);
     if (!disk) witness.fail("no-broken-invariant", text);
   }
 

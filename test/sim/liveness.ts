@@ -14,8 +14,8 @@ const STABLE_MS = 5_000;
 export const CHECK_EVERY_MS = 250;
 
 /**
- * Heals a quorum of the managers and leaves the rest as it is: down, paused, cut off or half cut
- * off. The quorum must elect a leader, catch up, serve, and bring the services about.
+ * Heals a quorum of the managers and leaves the rest broken: down, paused, cut off or half cut off.
+ * The quorum must elect a leader, catch up, serve, and bring the services about.
  */
 export class Liveness {
   readonly #cluster: Cluster;
@@ -43,7 +43,7 @@ export class Liveness {
 
   /** False when no quorum has its disks: nothing can be asked of the cluster then. */
   heal(): boolean {
-    const { trace, network, world, workers } = this.#cluster;
+    const { trace, network, world, workers, managers } = this.#cluster;
     const core = this.#drawCore();
     if (core === null) return false;
     this.#core = core;
@@ -60,8 +60,20 @@ export class Liveness {
       worker.executor.setReachable(true);
       worker.start();
     }
+    for (const host of managers) if (!core.includes(host)) this.#keepBroken(host);
     this.#stableSinceMs = world.nowMs;
     return true;
+  }
+
+  /** None of the rest can serve the quorum; some still disturb it. */
+  #keepBroken(host: ManagerHost): void {
+    const { network, trace, workers } = this.#cluster;
+    const how = this.#chance.pick(["silent", "deaf", "mute"] as const);
+    if (host.state === "up") trace.note(`${host.name} is ${how} to them`);
+    for (const { id } of [...this.#core, ...workers]) {
+      if (how !== "deaf") network.cut(host.id, id);
+      if (how !== "mute") network.cut(id, host.id);
+    }
   }
 
   /** A random set of hosts that holds majorities of every membership that anybody may act on. */

@@ -59,11 +59,13 @@ async function runSeeds({ seed: first, seeds, ticks, trace }: Arguments): Promis
   let simulatedMs = 0;
   let failed = 0;
   let unhealed = 0;
+  let events = 0;
   for (let seed = first; seed < first + seeds; seed += 1) {
     const full = trace && seeds === 1;
     const maxLines = full ? Number.MAX_SAFE_INTEGER : undefined;
     const result = await simulate({ seed, ticks, full, ...(maxLines ? { maxLines } : {}) });
     simulatedMs += result.simulatedMs;
+    events += result.events;
     if (!result.healed) unhealed += 1;
     if (full) for (const line of result.trace) print(line);
     if (seeds === 1) {
@@ -82,7 +84,7 @@ async function runSeeds({ seed: first, seeds, ticks, trace }: Arguments): Promis
   }
   const healed = unhealed === 0 ? "" : `, ${unhealed} without a quorum to heal`;
   print(`${seeds - failed} passed, ${failed} failed${healed}`);
-  print(pace(simulatedMs, performance.now() - startedMs));
+  print(`${pace(simulatedMs, performance.now() - startedMs)}, ${events} events`);
   return failed;
 }
 

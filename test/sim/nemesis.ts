@@ -216,9 +216,7 @@ export class Nemesis {
 
   #removeManager(): void {
     if (!this.#operator.maySpare) return;
-    const host = this.#oneOf(
-      this.#cluster.managers.filter(one => one.state === "up"),
-    );
+    const host = this.#oneOf(this.#cluster.managers.filter(one => one.state === "up"));
     if (host !== null) void this.#operator.remove(host);
   }
 

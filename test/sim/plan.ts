@@ -98,7 +98,7 @@ export function drawPlan(chance: Chance): Plan {
     spares: chance.int(0, 2),
     workers: chance.int(1, 3),
     tuning: {
-      tickMs: 100,
+      tickMs: chance.pick([50, 100, 100, 200, 500]),
       electionTicks: 10,
       heartbeatTicks: 1,
       snapshotEntries: Math.round(chance.logUniform(20, 2_000)),
@@ -110,10 +110,10 @@ export function drawPlan(chance: Chance): Plan {
     maxSkewMs: chance.is(0.5) ? chance.logUniform(10, 3_600_000) : 0,
     drift: chance.is(0.5) ? chance.logUniform(0.0001, 0.02) : 0,
     clients: chance.int(2, 5),
-    thinkMs: chance.logUniform(20, 1_000),
+    thinkMs: chance.logUniform(100, 5_000),
     keys: chance.int(1, 3),
     readShare: chance.float(0.2, 0.7),
     services: chance.int(1, 4),
-    adminMs: chance.logUniform(1_000, 20_000),
+    adminMs: chance.logUniform(2_000, 40_000),
   };
 }

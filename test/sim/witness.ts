@@ -93,13 +93,14 @@ export class Witness {
     return this.#groups.slice(-2);
   }
 
-  /** A process of the member has read its storage. */
+  /** A process of the member has read its storage; with nothing in it, it may only refuse. */
   opened(raftId: RaftId, state: StoredState | null): void {
     const member = this.#member(raftId);
+    if (state === null) return;
     const loaded = new LogShadow();
-    const hardState = state?.hardState ?? { term: 0, vote: 0, commit: 0 };
-    if (state?.snapshot) loaded.reset(state.snapshot.index, state.snapshot.term);
-    loaded.put(state?.entries ?? []);
+    const { hardState } = state;
+    if (state.snapshot !== null) loaded.reset(state.snapshot.index, state.snapshot.term);
+    loaded.put(state.entries);
     const before = { disk: member.disk, hardState: member.hardState };
     const candidates = [before];
     if (member.writing !== null) candidates.push(after(before, member.writing));
@@ -119,7 +120,7 @@ export class Witness {
     member.hardState = hardState;
     member.commit = hardState.commit;
     member.log.reset(loaded.base, loaded.term(loaded.base) ?? 0);
-    member.log.put(state?.entries ?? []);
+    member.log.put(state.entries);
   }
 
   writing(raftId: RaftId, batch: AppendBatch): void {
@@ -137,8 +138,11 @@ export class Witness {
 
   /** The storage was claimed with its first entries, committed by definition. */
   created(raftId: RaftId, batch: AppendBatch): void {
-    this.wrote(raftId, batch);
     const member = this.#member(raftId);
+    if (member.disk.last > 0 || member.hardState.term > 0) {
+      this.fail("durable-stays-durable", `member ${raftId} starts anew under its old id`);
+    }
+    this.wrote(raftId, batch);
     member.log.put(batch.entries);
     member.commit = batch.hardState?.commit ?? 0;
     for (const entry of batch.entries) {
