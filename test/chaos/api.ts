@@ -65,6 +65,8 @@ export interface Versioned {
   readonly Version: { readonly Index: number };
   readonly Spec: {
     readonly Name?: string;
+    /** Nodes only. */
+    readonly Availability?: string;
     readonly Labels?: Readonly<Record<string, string>>;
   };
 }

@@ -2,7 +2,14 @@ import { type Rng, randomFloat } from "../../src/base/rng.ts";
 import type { LabHost } from "../lab/lab.ts";
 import { type Called, call, statusOf, type Versioned } from "./api.ts";
 import { pickOne } from "./core/fault-plan.ts";
-import type { ServiceShape, Value, WriteRecord } from "./core/history.ts";
+import type {
+  Availability,
+  Outcome,
+  ReadRecord,
+  ServiceShape,
+  Value,
+  WriteRecord,
+} from "./core/history.ts";
 import { type Intent, nextIntent } from "./core/workload.ts";
 import { pause } from "./pause.ts";
 import { serviceSpec, WRITE_LABEL } from "./specs.ts";
@@ -26,7 +33,11 @@ interface Seen {
 
 interface Write extends Pick<WriteRecord, "action" | "value" | "shape"> {
   readonly object: WorldObject;
+  readonly availability?: Availability;
+  readonly base?: number;
 }
+
+type Said = Omit<ReadRecord, "id" | "what" | "value">;
 
 interface Request {
   readonly method: string;
@@ -89,7 +100,9 @@ export class Client {
     const seen = await this.read(object);
     if (intent.do === "settle" || seen === null) return;
     const shape = this.#deps.world.shapeOf(object.key, seen.value);
-    if (object.kind !== "service") await this.relabel(object, seen);
+    if (object.kind === "node") await this.#updateNode(object, seen, intent.do);
+    else if (intent.do === "race") await this.#race(object, seen);
+    else if (object.kind !== "service") await this.relabel(object, seen);
     else if (shape !== null) {
       await this.#updateService(object, seen, changed(shape, intent, this.#deps.world));
     }
@@ -130,29 +143,81 @@ export class Client {
     object.exists = "yes";
     object.id = found.ID;
     object.shape = world.shapeOf(object.key, value ?? null);
+    object.availability = world.availabilityOf(object.key, value ?? null);
     return { object: found, value: value ?? null };
   }
 
   async #updateService(object: WorldObject, seen: Seen, shape: ServiceShape): Promise<void> {
     const value = this.#deps.world.newValue();
     object.shapes.set(value, shape);
-    const path = `/services/${object.id}/update?version=${seen.object.Version.Index}`;
+    const base = seen.object.Version.Index;
+    const path = `/services/${object.id}/update?version=${base}`;
     const body = serviceSpec(object.name, value, shape);
     const { outcome } = await this.#write(
-      { object, action: "update", value, shape },
+      { object, action: "update", value, shape, base },
       { method: "POST", path, body },
     );
     if (outcome === "acknowledged") object.shape = shape;
   }
 
-  /** Secrets, configs and nodes. */
+  async #updateNode(object: WorldObject, seen: Seen, what: Intent["do"]): Promise<void> {
+    const { world } = this.#deps;
+    const value = world.newValue();
+    const before = world.availabilityOf(object.key, seen.value);
+    const availability = what === "drain" ? "drain" : what === "activate" ? "active" : before;
+    object.availabilities.set(value, availability);
+    const base = seen.object.Version.Index;
+    const path = `/nodes/${object.id}/update?version=${base}`;
+    const labels = { ...seen.object.Spec.Labels, [WRITE_LABEL]: value };
+    const body = { ...seen.object.Spec, Labels: labels, Availability: availability };
+    const write = { object, action: "update", value, shape: null, base, availability } as const;
+    const { outcome } = await this.#write(write, { method: "POST", path, body });
+    // Of unknown outcome: drained until a read says otherwise.
+    if (outcome === "acknowledged" || availability === "drain") object.availability = availability;
+    if (outcome === "refused") object.availability = before;
+  }
+
+  /** Until the node takes tasks again, for the end of a run. */
+  async activate(object: WorldObject, signal: AbortSignal): Promise<void> {
+    // A drain of unknown outcome may still come true, unless a later write is granted.
+    if ([...object.availabilities.values()].includes("drain")) object.availability = "drain";
+    while (!signal.aborted && object.availability !== "active") {
+      await this.carryOut({ do: "activate", key: object.key });
+      await pause(MIN_THINK_MS, signal);
+    }
+  }
+
+  /** Secrets and configs. */
   async relabel(object: WorldObject, seen: Seen): Promise<void> {
+    const { write, request } = this.#relabelling(object, seen);
+    await this.#write(write, request);
+  }
+
+  #relabelling(
+    object: WorldObject,
+    seen: Seen,
+  ): { readonly write: Write; readonly request: Request } {
     const value = this.#deps.world.newValue();
-    const path = `/${object.kind}s/${object.id}/update?version=${seen.object.Version.Index}`;
+    const base = seen.object.Version.Index;
+    const path = `/${object.kind}s/${object.id}/update?version=${base}`;
     const labels = { ...seen.object.Spec.Labels, [WRITE_LABEL]: value };
     const body = { ...seen.object.Spec, Labels: labels };
-    const write = { object, action: "update", value, shape: null } as const;
-    await this.#write(write, { method: "POST", path, body });
+    const write = { object, action: "update", value, shape: null, base } as const;
+    return { write, request: { method: "POST", path, body } };
+  }
+
+  /** The granted one is recorded last: the version it names makes the other void. */
+  async #race(object: WorldObject, seen: Seen): Promise<void> {
+    const both = [this.#relabelling(object, seen), this.#relabelling(object, seen)];
+    const startMs = Date.now();
+    const sent = await Promise.all(
+      both.map(async ({ write, request }) => ({ write, ...(await this.#send(write, request)) })),
+    );
+    const order: readonly Outcome[] = ["refused", "unknown", "acknowledged"];
+    sent.sort((a, b) => order.indexOf(a.outcome) - order.indexOf(b.outcome));
+    for (const { write, said, outcome } of sent) {
+      this.#record(write, { ...said, startMs }, outcome);
+    }
   }
 
   async #remove(object: WorldObject): Promise<void> {
@@ -171,11 +236,23 @@ export class Client {
   }
 
   async #write(write: Write, request: Request) {
+    const sent = await this.#send(write, request);
+    this.#record(write, sent.said, sent.outcome);
+    return sent;
+  }
+
+  #record(write: Write, said: Said, outcome: Outcome): void {
     const { world } = this.#deps;
-    const { object, ...what } = write;
+    const { object: _, ...what } = write;
+    const id = world.newRequestId();
+    const none = { availability: null, base: 0 };
+    world.record({ what: "write", id, ...said, ...none, ...what, outcome });
+  }
+
+  async #send({ object }: Write, request: Request) {
+    const { world } = this.#deps;
     const { method, path, body } = request;
     const via = this.#manager();
-    const id = world.newRequestId();
     const called = await call(via, method, path, body);
     const { outcome, odd } = called.verdict;
     if (odd !== null) {
@@ -184,12 +261,10 @@ export class Client {
         text: `${method} ${path} on ${via.name}: ${odd}`,
       });
     }
-    const said = this.#said(object, via, called);
-    world.record({ what: "write", id, ...said, ...what, outcome });
-    return { called, outcome, said };
+    return { called, outcome, said: this.#said(object, via, called) };
   }
 
-  #said(object: WorldObject, via: LabHost, called: Called) {
+  #said(object: WorldObject, via: LabHost, called: Called): Said {
     const { startMs, endMs, reply } = called;
     return {
       key: object.key,

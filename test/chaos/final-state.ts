@@ -94,7 +94,10 @@ function rowFault(key: string, row: Versioned, world: World): string | null {
   if (object.id !== "" && object.id !== row.ID) {
     return `${key} has id ${row.ID}, and was acknowledged as ${object.id}`;
   }
-  const shape = world.shapeOf(key, row.Spec.Labels?.[WRITE_LABEL] ?? null);
+  const value = row.Spec.Labels?.[WRITE_LABEL] ?? null;
+  const availability = row.Spec.Availability ?? "active";
+  if (availability !== world.availabilityOf(key, value)) return `${key} is ${availability}`;
+  const shape = world.shapeOf(key, value);
   if (shape === null) return null;
   const [seen, expected] = [shapeSeen(row as ServiceAnswer), shapeExpected(shape)];
   return seen === expected ? null : `${key} is ${seen}, and was written as ${expected}`;

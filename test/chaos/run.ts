@@ -8,7 +8,7 @@ import { ClusterWatch } from "./cluster-watch.ts";
 import { untilAtRest } from "./converge.ts";
 import { checkContainers } from "./core/check-containers.ts";
 import { checkCopies } from "./core/check-copies.ts";
-import { checkQuorumLoss, checkWrites } from "./core/check-writes.ts";
+import { checkQuorumLoss, checkReads, checkWrites } from "./core/check-writes.ts";
 import { ContainerLog } from "./core/container-log.ts";
 import { FaultBag, type Situation } from "./core/fault-plan.ts";
 import type { ChaosHistory, Violation } from "./core/history.ts";
@@ -135,6 +135,13 @@ export class ChaosRun {
       calm.abort();
       await Promise.all(clients);
     }
+    await this.#activateNodes(signal);
+  }
+
+  async #activateNodes(signal: AbortSignal): Promise<void> {
+    const deps = { world: this.#world, managers: this.#managers };
+    const client = new Client("closer", { ...deps, rng: new SeededRng(this.#options.seed) });
+    for (const object of this.#world.objects.values()) await client.activate(object, signal);
   }
 
   async #registerNodes(): Promise<void> {
@@ -229,6 +236,7 @@ export class ChaosRun {
     });
     return [
       ...writes,
+      ...checkReads(history),
       ...checkContainers(history),
       ...checkCopies(history),
       ...checkQuorumLoss(history),

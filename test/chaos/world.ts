@@ -1,9 +1,9 @@
 import type {
+  Availability,
   ObjectKind,
   RequestRecord,
   ServiceShape,
   Value,
-  WriteRecord,
 } from "./core/history.ts";
 import type { KnownObject } from "./core/workload.ts";
 
@@ -19,8 +19,11 @@ export class WorldObject implements KnownObject {
   /** Its removal was asked for: it is not written any more. */
   doomed = false;
   shape: ServiceShape | null = null;
+  availability: Availability = "active";
   /** Services: by the value of the write. */
   readonly shapes = new Map<string, ServiceShape>();
+  /** Nodes: by the value of the write. */
+  readonly availabilities = new Map<string, Availability>();
 
   constructor(kind: ObjectKind, name: string) {
     this.key = `${kind}/${name}`;
@@ -70,7 +73,9 @@ export class World {
     return value === null ? null : (this.objects.get(key)?.shapes.get(value) ?? null);
   }
 
-  writes(): readonly WriteRecord[] {
-    return this.requests.flatMap(one => (one.what === "write" ? [one] : []));
+  /** The availability that a node has when its last write was this one. */
+  availabilityOf(key: string, value: Value): Availability {
+    if (value === null) return "active";
+    return this.objects.get(key)?.availabilities.get(value) ?? "active";
   }
 }

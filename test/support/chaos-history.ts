@@ -42,6 +42,8 @@ export function write(key: string, value: Value, given: Partial<WriteRecord> = {
     value,
     outcome: "acknowledged",
     shape: null,
+    availability: null,
+    base: 0,
     ...given,
   };
 }
@@ -51,9 +53,21 @@ export function read(
   value: Value | undefined,
   given: Partial<ReadRecord> = {},
 ): ReadRecord {
-  const { action: _, outcome: __, shape: ___, ...call } = write(key, null);
+  const { id, client, via, status, text } = write(key, null);
   const startMs = given.startMs ?? 1_000;
-  return { ...call, startMs, endMs: startMs + 10, ...given, what: "read", value };
+  return {
+    id,
+    key,
+    client,
+    via,
+    status,
+    text,
+    startMs,
+    endMs: startMs + 10,
+    ...given,
+    what: "read",
+    value,
+  };
 }
 
 export function fault(

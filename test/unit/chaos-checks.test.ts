@@ -3,6 +3,7 @@ import { checkContainers, explainEnds, scaleDownBudget } from "../chaos/core/che
 import { COPIES_RULE, checkCopies } from "../chaos/core/check-copies.ts";
 import {
   checkQuorumLoss,
+  checkReads,
   checkWrites,
   PROMPT_MS,
   PROMPT_RULE,
@@ -33,7 +34,9 @@ const CREATED = write("service/app", "w1", { action: "create", shape: SHAPE });
 /** Rules broken by these requests and this final state. */
 function broken(requests: readonly RequestRecord[], final: Readonly<Record<string, Value>>) {
   const state = { via: "m2", values: new Map(Object.entries(final)) };
-  return checkWrites(history({ requests }), state).map(({ rule, text }) => ({ rule, text }));
+  const run = history({ requests });
+  const found = [...checkReads(run), ...checkWrites(run, state)];
+  return found.map(({ rule, text }) => ({ rule, text }));
 }
 
 t.test("acknowledged writes stay", async t => {
@@ -89,6 +92,15 @@ t.test("acknowledged writes stay", async t => {
     ];
     t.same(broken(writes, { "service/app": "w3" }), []);
     t.same(broken(writes, {}), []);
+  });
+
+  await t.test("of two updates of one version one is granted", async t => {
+    const one = write("service/app", "w2", { startMs: 2_000, base: 7 });
+    const two = write("service/app", "w3", { startMs: 2_000, base: 7 });
+    const final = { "service/app": "w3" };
+    t.match(broken([CREATED, one, two], final), [{ rule: WRITE_RULE, text: /app version 7/ }]);
+    t.same(broken([CREATED, { ...one, outcome: "unknown" }, two], final), []);
+    t.same(broken([CREATED, one, { ...two, base: 8 }], final), []);
   });
 
   await t.test("an object that nobody asked for is one too many", async t => {
@@ -266,6 +278,21 @@ t.test("ends of containers", async t => {
     t.same(causes([early], { faults: cut(40_000) }), [null], "before the grace was over");
     const late = container({ end: stopped(200_000) });
     t.same(causes([late], { faults: cut(40_000) }), [null], "long after it was back");
+  });
+
+  await t.test("a drained node", async t => {
+    const drain = write("node/w1", "w8", { startMs: 20_000, availability: "drain" });
+    const active = write("node/w1", "w9", { startMs: 30_000, availability: "active" });
+    const requests = [CREATED, drain, active];
+    t.same(causes([container({ end: stopped(21_000) })], { requests }), ["node drained"]);
+    t.same(causes([container({ end: stopped(19_000) })], { requests }), [null], "before");
+    t.same(causes([container({ end: stopped(90_000) })], { requests }), [null], "long after");
+    const other = container({ host: "w2", end: stopped(21_000) });
+    t.same(causes([other], { requests }), [null], "another node");
+    const refused = [CREATED, { ...drain, outcome: "refused" } as const];
+    t.same(causes([container({ end: stopped(21_000) })], { requests: refused }), [null]);
+    const open = [CREATED, drain, { ...active, outcome: "unknown" } as const];
+    t.same(causes([container({ end: stopped(90_000) })], { requests: open }), ["node drained"]);
   });
 
   await t.test("its own end, for a service that is meant to end", async t => {

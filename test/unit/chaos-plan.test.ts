@@ -147,6 +147,7 @@ function known(kind: KnownObject["kind"], name: string, given: Partial<KnownObje
   const shape = kind === "service" ? SHAPE : null;
   const object: KnownObject = {
     ...{ key: `${kind}/${name}`, kind, name, id: `id-${name}`, exists: "yes", busy: false, shape },
+    availability: "active",
     ...given,
   };
   return object;
@@ -168,8 +169,8 @@ t.test("requests", async t => {
     const objects = [...services, known("secret", "s"), known("secret", "t"), known("node", "m1")];
     const open = known("config", "o", { exists: "maybe" });
     const done = new Set(intents([...objects, open]).map(one => one.do));
-    const all = ["create", "force", "image", "relabel", "remove", "scale", "settle"];
-    t.same([...done].sort(), all);
+    const all = "create drain force image race relabel remove scale settle";
+    t.equal([...done].sort().join(" "), all);
   });
 
   await t.test("bounds are kept", async t => {
@@ -190,6 +191,15 @@ t.test("requests", async t => {
   await t.test("what somebody works on is left alone", async t => {
     const busy = [known("service", "a", { busy: true }), known("node", "m1", { busy: true })];
     t.ok(intents(busy).every(one => one.do === "create"));
+  });
+
+  await t.test("one node is drained at a time, and comes back", async t => {
+    const drained = known("node", "m1", { availability: "drain" });
+    const done = new Set(intents([drained, known("node", "m2")]).map(one => one.do));
+    t.ok(done.has("activate"));
+    t.notOk(done.has("drain"));
+    const busy = new Set(intents([{ ...drained, busy: true }, known("node", "m2")]).map(i => i.do));
+    t.notOk(busy.has("drain"));
   });
 
   await t.test("global and mortal services are not scaled", async t => {

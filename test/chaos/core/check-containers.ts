@@ -1,4 +1,4 @@
-import { type Interval, LOST_AFTER_MS, silences } from "./disturbances.ts";
+import { drains, type Interval, LOST_AFTER_MS, silences } from "./disturbances.ts";
 import type {
   ChaosHistory,
   ContainerEnd,
@@ -20,6 +20,7 @@ export type EndCause =
   | "service scaled down"
   | "engine or host down"
   | "node lost"
+  | "node drained"
   | "ended by itself";
 
 export interface ExplainedEnd {
@@ -31,6 +32,8 @@ export interface ExplainedEnd {
 const ENGINE_SETTLES_MS = 10_000;
 /** After a node is back: until it has been told what to stop, and has. */
 const LOST_STOPS_WITHIN_MS = 90_000;
+/** After a node is active again: until what was to stop, or about to start, has stopped. */
+const DRAIN_STOPS_MS = 30_000;
 /** The clocks of Engine and client are one; the order of events within this is not. */
 const SLACK_MS = 250;
 
@@ -84,7 +87,7 @@ export function writesByService({ requests }: ChaosHistory): Map<string, WriteRe
 function causeOf(
   container: ContainerRecord,
   writes: readonly WriteRecord[],
-  { faults, leaders }: ChaosHistory,
+  { faults, leaders, requests }: ChaosHistory,
 ): EndCause | null {
   const { end } = container;
   if (end === null) return null;
@@ -95,6 +98,9 @@ function causeOf(
   if (faults.some(fault => engineWasDown(container.host, end, fault))) return "engine or host down";
   if (silences(container.host, faults, leaders).some(span => wasLost(container, end, span))) {
     return "node lost";
+  }
+  if (drains(container.host, requests).some(span => wasDrained(container, end, span))) {
+    return "node drained";
   }
   const mortal = before.some(({ shape }) => shape?.mode === "mortal");
   return mortal && !end.asked ? "ended by itself" : null;
@@ -115,6 +121,11 @@ function wasLost(container: ContainerRecord, end: ContainerEnd, span: Interval):
     container.startedMs <= span.toMs + SLACK_MS &&
     end.fromMs <= span.toMs + LOST_STOPS_WITHIN_MS
   );
+}
+
+function wasDrained({ startedMs }: ContainerRecord, end: ContainerEnd, span: Interval): boolean {
+  const within = span.fromMs <= end.toMs + SLACK_MS && end.fromMs <= span.toMs + DRAIN_STOPS_MS;
+  return within && startedMs <= span.toMs + DRAIN_STOPS_MS;
 }
 
 /** How many replicas scaling may have taken away, at most. */

@@ -1,5 +1,12 @@
 import { wasAwake, withoutQuorum } from "./disturbances.ts";
-import type { ChaosHistory, ReadRecord, RequestRecord, Value, Violation } from "./history.ts";
+import type {
+  ChaosHistory,
+  ReadRecord,
+  RequestRecord,
+  Value,
+  Violation,
+  WriteRecord,
+} from "./history.ts";
 import { Register } from "./register.ts";
 
 /** What the cluster says at the end, through one manager. */
@@ -21,9 +28,29 @@ export const PROMPT_MS = 12_000;
 /** The losing side knows of it after this. */
 const LOSS_SETTLES_MS = 500;
 
+/** What was read while it went on, and that of two updates of one version only one was granted. */
+export function checkReads({ requests }: ChaosHistory): readonly Violation[] {
+  return [...replay(requests).violations, ...doubleGrants(requests)];
+}
+
+function doubleGrants(requests: readonly RequestRecord[]): readonly Violation[] {
+  const granted = new Map<string, WriteRecord>();
+  return requests.flatMap(request => {
+    if (request.what !== "write" || request.action !== "update") return [];
+    if (request.outcome !== "acknowledged" || request.base === 0) return [];
+    const version = `${request.key} version ${request.base}`;
+    const first = granted.get(version);
+    granted.set(version, request);
+    if (first === undefined) return [];
+    const text = `two updates of ${version} were granted: ${first.id} and ${request.id}`;
+    return [{ rule: WRITE_RULE, text, atMs: request.startMs }];
+  });
+}
+
 /** Every object is what one of its possible last writes made it, and nothing else is there. */
 export function checkWrites(history: ChaosHistory, final: FinalState): readonly Violation[] {
-  const { registers, violations } = replay(history.requests);
+  const { registers } = replay(history.requests);
+  const violations: Violation[] = [];
   const keys = new Set([...registers.keys(), ...final.values.keys()]);
   for (const key of [...keys].sort()) {
     const value = final.values.get(key) ?? null;

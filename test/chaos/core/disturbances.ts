@@ -1,4 +1,4 @@
-import type { Blow, FaultRecord, LeaderSighting } from "./history.ts";
+import type { Blow, FaultRecord, LeaderSighting, RequestRecord } from "./history.ts";
 
 /** What the faults allow the cluster to believe, and when. */
 
@@ -82,13 +82,14 @@ export function withoutQuorum(
       .filter(blow => isOut(blow) && managers.includes(blow.host))
       .map(blow => ({ host: blow.host, fromMs: fault.injectedMs, toMs: fault.healMs })),
   );
-  const starts = outs.map(out => out.fromMs).sort((a, b) => a - b);
-  return starts.flatMap(fromMs => {
+  const starts = [...new Set(outs.map(out => out.fromMs))].sort((a, b) => a - b);
+  const gaps = starts.flatMap(fromMs => {
     const down = outs.filter(out => out.fromMs <= fromMs && out.toMs > fromMs);
     const hosts = new Set(down.map(out => out.host));
     if (managers.length - hosts.size >= quorum) return [];
     return [{ fromMs, toMs: Math.min(...down.map(out => out.toMs)) }];
   });
+  return merged(gaps, 0);
 }
 
 function isOut(blow: Blow): boolean {
@@ -103,4 +104,18 @@ export function wasAwake(host: string, span: Interval, faults: readonly FaultRec
       fault.endMs >= span.fromMs &&
       fault.blows.some(blow => blow.host === host && isOut(blow) && blow.kind !== "cut"),
   );
+}
+
+/** When a node may have been drained: from a request for it to the grant of its end. */
+export function drains(host: string, requests: readonly RequestRecord[]): readonly Interval[] {
+  const writes = requests.flatMap(one =>
+    one.what === "write" && one.key === `node/${host}` && one.outcome !== "refused" ? [one] : [],
+  );
+  return writes.flatMap((write, i) => {
+    if (write.availability !== "drain") return [];
+    const end = writes
+      .slice(i + 1)
+      .find(({ availability, outcome }) => availability === "active" && outcome === "acknowledged");
+    return [{ fromMs: write.startMs, toMs: end?.endMs ?? Number.POSITIVE_INFINITY }];
+  });
 }

@@ -26,6 +26,9 @@ export interface ServiceShape {
   readonly secretName: string;
 }
 
+/** Whether a node takes tasks. */
+export type Availability = "active" | "drain";
+
 /**
  * Objects are registers: each write has a value of its own, kept in a label of the object. Null is
  * "not there".
@@ -53,6 +56,10 @@ export interface WriteRecord extends Call {
   readonly outcome: Outcome;
   /** Services only; null for a removal. */
   readonly shape: ServiceShape | null;
+  /** The version of the object that an update names; 0 for others. */
+  readonly base: number;
+  /** Nodes only. */
+  readonly availability: Availability | null;
 }
 
 export interface ReadRecord extends Call {

@@ -1,6 +1,6 @@
 import { type Rng, randomFloat, randomInt } from "../../../src/base/rng.ts";
 import { pickOne } from "./fault-plan.ts";
-import type { ObjectKind, ServiceShape } from "./history.ts";
+import type { Availability, ObjectKind, ServiceShape } from "./history.ts";
 
 /** What clients ask for next: a weighted choice of what makes sense, within bounds. */
 
@@ -17,6 +17,8 @@ export interface KnownObject {
   readonly busy: boolean;
   /** Services only. */
   readonly shape: ServiceShape | null;
+  /** Nodes only; `active` for others. */
+  readonly availability: Availability;
 }
 
 export type Intent =
@@ -24,11 +26,14 @@ export type Intent =
   | { readonly do: "create"; readonly kind: "secret" | "config" }
   /** A new label only: nothing may be restarted for it. */
   | { readonly do: "relabel"; readonly key: string }
+  /** Two updates of one version at once: one of them at most is granted. */
+  | { readonly do: "race"; readonly key: string }
   | { readonly do: "scale"; readonly key: string; readonly replicas: number }
   | { readonly do: "image"; readonly key: string; readonly image: string }
   /** The same image again: every container is replaced. */
   | { readonly do: "force"; readonly key: string }
   | { readonly do: "remove"; readonly key: string }
+  | { readonly do: "drain" | "activate"; readonly key: string }
   /** Look what became of a write of unknown outcome. */
   | { readonly do: "settle"; readonly key: string };
 
@@ -51,6 +56,7 @@ export function nextIntent(rng: Rng, objects: readonly KnownObject[]): Intent | 
     ...serviceCreation(rng, objects),
     ...serviceChanges(rng, objects),
     ...smallObjects(rng, objects),
+    ...nodeChanges(rng, objects),
     ...openQuestions(rng, objects),
   ];
   return weighted(rng, choices);
@@ -145,10 +151,24 @@ function smallObjects(rng: Rng, objects: readonly KnownObject[]): readonly Choic
     }
     const one = pickOne(rng, settled(objects, kind));
     if (one === null) continue;
-    choices.push({ weight: 0.7, intent: { do: "relabel", key: one.key } });
+    choices.push({ weight: 0.5, intent: { do: "relabel", key: one.key } });
+    choices.push({ weight: 0.7, intent: { do: "race", key: one.key } });
     if (there > 1) choices.push({ weight: 1, intent: { do: "remove", key: one.key } });
   }
+  return choices;
+}
+
+/** At most one node is drained at a time, and not for long. */
+function nodeChanges(rng: Rng, objects: readonly KnownObject[]): readonly Choice[] {
+  const nodes = objects.filter(object => object.kind === "node");
+  const drained = nodes.find(node => node.availability === "drain");
+  if (drained !== undefined && !drained.busy) {
+    return [{ weight: 3, intent: { do: "activate", key: drained.key } }];
+  }
   const node = pickOne(rng, settled(objects, "node"));
-  if (node !== null) choices.push({ weight: 2, intent: { do: "relabel", key: node.key } });
+  if (node === null) return [];
+  const choices: Choice[] = [{ weight: 1.5, intent: { do: "relabel", key: node.key } }];
+  const quiet = drained === undefined && nodes.every(one => !one.busy);
+  if (quiet) choices.push({ weight: 0.7, intent: { do: "drain", key: node.key } });
   return choices;
 }
