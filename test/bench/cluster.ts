@@ -1,9 +1,10 @@
 import { cp, mkdir, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { errorMessage } from "../../src/base/errors.ts";
 import { Lab } from "../lab/lab.ts";
+import { buildSwarmd } from "../support/build.ts";
 import { call } from "./cluster/api.ts";
 import { Cluster } from "./cluster/cluster.ts";
 import { CUT, KILL, measureFailover, measurePowerOff, TERM } from "./cluster/failover.ts";
@@ -30,6 +31,7 @@ const CHECKOUT = resolve(import.meta.dirname, "../..");
 const PARTS = ["forming", "services", "failover", "power", "memory"] as const;
 type Part = (typeof PARTS)[number];
 const MAX_TRIALS = 1_000;
+const LEGEND = "Middle / p99 (number of figures); with few figures the p99 is the worst of them.";
 
 interface Options {
   readonly peer: boolean;
@@ -47,17 +49,22 @@ export async function benchCluster(argv: readonly string[]): Promise<number> {
     console.log(HELP);
     return 0;
   }
-  const own = await measure(SWARMD, options);
-  const peer = options.peer ? await measure(DOCKER, options) : null;
+  const bin = await buildSwarmd();
+  const own = await measure(SWARMD, options, bin);
+  const peer = options.peer ? await measure(DOCKER, options, bin) : null;
+  const measured = [own, ...(peer === null ? [] : [peer])];
   const machine = await readMachine(own.engine);
   const table = tableOf(own.figures, peer?.figures ?? null);
-  console.log(`\n${describe(machine)}\n\n${alignedTable(table)}`);
-  console.log("\nMiddle / p99 (number of figures); with few figures the p99 is the worst.");
-  if (options.json !== null) {
-    const result = { machine, swarmd: own.figures, docker: peer?.figures ?? null };
-    await writeFile(options.json, `${JSON.stringify(result, null, 2)}\n`);
+  console.log(`\n${describe(machine)}`);
+  for (const { title, load } of measured) console.log(`${title}: ${load}.`);
+  console.log(`\n${alignedTable(table)}\n\n${LEGEND}`);
+  for (const { title, failure } of measured) {
+    if (failure !== null) console.log(`${title} was not measured to the end: ${failure}`);
   }
-  return 0;
+  if (options.json !== null) {
+    await writeFile(options.json, `${JSON.stringify({ machine, measured }, null, 2)}\n`);
+  }
+  return measured.every(({ failure }) => failure === null) ? 0 : 1;
 }
 
 function readOptions(argv: readonly string[]): Options | null {
@@ -97,46 +104,59 @@ function part(text: string): Part {
 }
 
 interface Measured {
+  readonly title: string;
   readonly engine: string;
+  /** How busy the machine was, with what else it did, before and after. */
+  readonly load: string;
   readonly figures: Figures;
+  /** Why it ended early; what was measured until then counts. */
+  readonly failure: string | null;
 }
 
 /** A lab of its own, up for this system alone. */
-async function measure(system: System, options: Options): Promise<Measured> {
+async function measure(system: System, options: Options, bin: string): Promise<Measured> {
   const lab = Lab.open(options.lab);
   const tell = (line: string): void => console.log(`${system.title}: ${line}`);
   const recorder = new Recorder({ tell });
-  const since = performance.now();
-  tell(`starts; ${loadNow()}`);
+  const before = loadNow();
+  tell(`starts; ${before}`);
   await lab.down();
-  const bin = await frozenBuild(options.lab);
+  let engine = "unknown";
+  let failure: string | null = null;
   try {
-    await lab.up({ mode: system.mode, swarmdBin: bin });
+    await lab.up({ mode: system.mode, swarmdBin: await frozenBuild(options.lab, bin) });
     const cluster = new Cluster(lab, system);
-    const version = await call<{ readonly Version: string }>(
-      cluster.first.dockerSocketPath,
-      "GET",
-      "/version",
-    );
+    const socket = cluster.first.dockerSocketPath;
+    engine = (await call<{ readonly Version: string }>(socket, "GET", "/version")).Version;
     await runParts(cluster, recorder, options);
-    tell(`took ${((performance.now() - since) / 1_000).toFixed(0)} s; ${loadNow()}`);
-    await lab.down();
-    await rm(`${options.lab}.build`, { recursive: true, force: true });
-    return { engine: version.Version, figures: recorder.result() };
   } catch (error) {
-    tell(`failed: ${errorMessage(error)}`);
-    tell(`the lab stays up: SWARMD_LAB_DIR=${options.lab} npm run lab -- status|logs HOST|down`);
-    throw error;
+    failure = errorMessage(error);
+    tell(`failed: ${failure}`);
+    await saveLogs(lab, `${options.lab}.logs/${system.id}`, tell);
   }
+  await lab.down();
+  await rm(`${options.lab}.build`, { recursive: true, force: true });
+  const load = `${before} before, ${loadNow()} after`;
+  return { title: system.title, engine, load, figures: recorder.result(), failure };
+}
+
+/** Of a run that failed, for whoever wants to know why. */
+async function saveLogs(lab: Lab, dir: string, tell: (line: string) => void): Promise<void> {
+  await rm(dir, { recursive: true, force: true });
+  await mkdir(dir, { recursive: true });
+  for (const host of lab.hosts()) {
+    await cp(host.logPath, join(dir, `${host.name}-swarmd.log`)).catch(() => undefined);
+    await cp(host.engineLogPath, join(dir, `${host.name}-dockerd.log`)).catch(() => undefined);
+  }
+  tell(`the hosts' logs are in ${dir}`);
 }
 
 /** A copy of the build, which a later build would otherwise change under the running daemons. */
-async function frozenBuild(labDir: string): Promise<string> {
+async function frozenBuild(labDir: string, bin: string): Promise<string> {
   const dir = `${labDir}.build`;
   await rm(dir, { recursive: true, force: true });
   await mkdir(dir, { recursive: true });
-  const dist = process.env["SWARMD_BIN"] ?? join(CHECKOUT, "dist/swarmd.js");
-  await cp(resolve(dist, ".."), join(dir, "dist"), { recursive: true });
+  await cp(dirname(bin), join(dir, "dist"), { recursive: true });
   await cp(join(CHECKOUT, "package.json"), join(dir, "package.json"));
   await symlink(join(CHECKOUT, "node_modules"), join(dir, "node_modules"));
   return join(dir, "dist/swarmd.js");

@@ -3,7 +3,7 @@ import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { errorMessage } from "../../src/base/errors.ts";
 import { Lab } from "../lab/lab.ts";
-import { must } from "../lab/run.ts";
+import { buildSwarmd } from "../support/build.ts";
 import { Board } from "./board.ts";
 import { explainFailures, summaryOf } from "./results.ts";
 import { LiveScreen, LogScreen, type Screen } from "./screen.ts";
@@ -20,7 +20,6 @@ A cluster of five Docker hosts on this machine, and what it does when things go 
   --fast     without pauses for the reader
 `;
 const CHECKOUT = resolve(import.meta.dirname, "../..");
-const BUILD_TIMEOUT_MS = 120_000;
 const EXIT_FAILURE = 1;
 const EXIT_USAGE = 2;
 const EXIT_INTERRUPTED = 130;
@@ -62,15 +61,6 @@ async function makeRoom(lab: Lab): Promise<boolean> {
   print("Taking the hosts of the last demonstration down...");
   await lab.down();
   return true;
-}
-
-async function build(): Promise<string> {
-  const given = process.env["SWARMD_BIN"];
-  if (given !== undefined) return resolve(given);
-  print("Building swarmd...");
-  const program = [process.execPath, "--import=tsx", join(CHECKOUT, "scripts/build.ts")];
-  await must("build", program, { timeoutMs: BUILD_TIMEOUT_MS });
-  return join(CHECKOUT, "dist/swarmd.js");
 }
 
 function openScreen(board: Board): Screen {
@@ -141,7 +131,8 @@ async function main(): Promise<number> {
   }
   const lab = Lab.open();
   if (!(await makeRoom(lab))) return EXIT_FAILURE;
-  const swarmdBin = await build();
+  print("Building swarmd...");
+  const swarmdBin = await buildSwarmd();
   try {
     const summary = await play(lab, options, swarmdBin);
     print([span("What was measured", "bold")]);

@@ -1,4 +1,3 @@
-import { readFileSync } from "node:fs";
 import { cpus, loadavg, release, totalmem } from "node:os";
 import { run } from "../../lab/run.ts";
 
@@ -17,22 +16,21 @@ export interface Machine {
 
 export async function readMachine(engineVersion: string): Promise<Machine> {
   const [first] = cpus();
-  const commit = await run(["git", "rev-parse", "--short", "HEAD"]);
-  const changed = await run(["git", "status", "--porcelain", "--", "src", "cli", "package.json"]);
+  const git = ["git", "-C", import.meta.dirname];
+  const commit = await run([...git, "rev-parse", "--short", "HEAD"]);
+  const changed = await run([...git, "status", "--porcelain", "--", ":/src", ":/cli"]);
   return {
     cpu: `${cpus().length} cores, ${first?.model.trim() ?? "unknown"}`,
     memory: `${(totalmem() / BYTES_PER_GB).toFixed(0)} GB`,
     kernel: release(),
     engine: engineVersion,
     node: process.version,
-    commit: commit.stdout.trim() + (changed.stdout.trim() === "" ? "" : ", with changes"),
+    commit: commit.stdout.trim() + (changed.stdout.trim() === "" ? "" : " with changes"),
     date: new Date().toISOString().slice(0, 10),
   };
 }
 
-/** How busy the machine is just now, with others' work as well. */
+/** How busy the machine is, with others' work as well: 1 is one core's. */
 export function loadNow(): string {
-  const [oneMinute = 0] = loadavg();
-  const running = readFileSync("/proc/loadavg", "utf8").split(" ")[3]?.split("/")[0] ?? "?";
-  return `load ${oneMinute.toFixed(1)} over the last minute, ${running} threads running`;
+  return `load ${(loadavg()[0] ?? 0).toFixed(1)}`;
 }
