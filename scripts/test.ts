@@ -20,6 +20,8 @@ interface Stage {
 
 const PARALLEL_UNIT_FILES = 2;
 const FILE_TIMEOUT_MS = 10 * 60_000;
+/** For a file and its tests, unless they say otherwise: a busy machine is no failure. */
+const TAP_TIMEOUT_S = "300";
 /** tap's closing line at the top level of its output. */
 const TAP_TOTALS = /^# \{ (.*) \}$/m;
 
@@ -34,7 +36,7 @@ function run(command: string, args: readonly string[], live = false): Promise<Ru
   return new Promise(resolve => {
     const child = spawn(command, args, {
       stdio: ["ignore", "pipe", "pipe"],
-      env: { ...process.env, TAP: "1", FORCE_COLOR: "0" },
+      env: { ...process.env, TAP: "1", FORCE_COLOR: "0", TAP_TIMEOUT: TAP_TIMEOUT_S },
     });
     const chunks: Buffer[] = [];
     const keep = (chunk: Buffer): void => {
