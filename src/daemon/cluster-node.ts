@@ -4,7 +4,7 @@ import { errorMessage, SwarmError } from "../base/errors.ts";
 import type { IdSource } from "../base/ids.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Rng } from "../base/rng.ts";
-import type { NodeRole } from "../model/rows.ts";
+import type { Member, NodeRole } from "../model/rows.ts";
 import type { StartMode } from "../raft/driver/options.ts";
 import type { PeerInfo } from "../raft/ports.ts";
 import { RpcClients } from "../rpc/clients.ts";
@@ -260,6 +260,11 @@ export class ClusterNode {
         this.#manager = manager;
         this.#managerReady.resolve();
         admitted.resolve();
+        await this.#persist(
+          "tell the managers this address",
+          () => this.#announce(manager, inner),
+          inner,
+        );
       });
       const demoted = this.#untilRole("worker", signal).then(() => null);
       const retired = admitted.promise.then(() => untilRetired(asking, group.signal));
@@ -284,10 +289,12 @@ export class ClusterNode {
   #asking(manager: Manager): GroupAsking {
     const { identity, clock } = this.#deps;
     const own = this.#state.advertiseAddr;
-    const members = (): readonly string[] => manager.store.members().map(member => member.addr);
-    const others = (): readonly string[] =>
-      [...new Set([...this.#state.managers, ...members()])].filter(addr => addr !== own);
     const { raftId } = manager.raft;
+    const others = (): readonly string[] => {
+      const members = manager.store.members().filter(member => member.raftId !== raftId);
+      const addrs = new Set([...this.#state.managers, ...members.map(({ addr }) => addr)]);
+      return [...addrs].filter(addr => addr !== own);
+    };
     const request = (): AskGroupRequest => ({ raftId, commit: manager.raft.status().commit });
     return { identity, clock, others, request };
   }
@@ -368,6 +375,23 @@ export class ClusterNode {
       manager.raft.status().conf.voters.includes(this.#state.raftId) &&
       manager.store.view.table("cluster").size > 0;
     while (!isMember()) await sleep(clock, CATCH_UP_POLL_MS, signal);
+  }
+
+  /** Makes the group's record of this manager's address true, if it moved while it was away. */
+  async #announce({ raft, store }: Manager, signal: AbortSignal): Promise<void> {
+    const { raftId, advertiseAddr: addr } = this.#state;
+    const row = (): Member | undefined => store.view.table("members").get(String(raftId));
+    while (row() === undefined) await sleep(this.#deps.clock, CATCH_UP_POLL_MS, signal);
+    if (row()?.addr === addr) return;
+    if (raft.status().role === "leader") {
+      return raft.addMember({ raftId, nodeId: this.nodeId, addr }, signal);
+    }
+    const addrs = this.#state.managers.filter(manager => manager !== addr);
+    await callLeader(
+      manager => requestJoin(this.#clients, manager, { raftId, addr }, signal),
+      { addrs, signal, timeoutMs: JOIN_GROUP_TIMEOUT_MS, idempotent: true },
+      this.#deps,
+    );
   }
 
   /** Resolves when the certificate says `role`. */

@@ -40,6 +40,7 @@ import {
 import type { DaemonConfig } from "./config.ts";
 import { removalAdvice } from "./leave-advice.ts";
 import { raftDirOf } from "./manager.ts";
+import { movedState } from "./move.ts";
 import { type NodeState, NodeStateFile } from "./node-state.ts";
 import {
   checkClusterGone,
@@ -65,6 +66,10 @@ const LEAVE_WAIT_MS = 60_000;
 /** What the command line and other clients send when nothing else is asked for. */
 const DEFAULT_LISTEN_ADDR = "0.0.0.0:2377";
 
+type NodeAddresses = Pick<
+  NodeState,
+  "listenAddr" | "advertiseAddr" | "dataPathAddr" | "advertised"
+>;
 type MembershipChange = "init" | "join" | "leave" | "restore";
 
 export interface LifecycleDeps {
@@ -116,9 +121,20 @@ export class Lifecycle implements NodeLifecycle {
     const lifecycle = new Lifecycle(options, deps, identity);
     const state = await lifecycle.#stateFile.load();
     if (state === null || state.leaving === true) await lifecycle.#clearRemains(state);
-    else if (identity.present) lifecycle.#establish(lifecycle.#start(state, "restart"));
+    else if (identity.present) await lifecycle.#resume(state);
     else throw await halfMembership(dataDir);
     return lifecycle;
+  }
+
+  /** As the member it was, at the address it has now. */
+  async #resume(before: NodeState): Promise<void> {
+    const state = movedState(before, this.#config, localInterfaces());
+    if (state !== before) await this.#stateFile.save(state);
+    if (state.advertiseAddr !== before.advertiseAddr) {
+      const { advertiseAddr: to } = state;
+      this.#deps.logger.info("this node has moved", { from: before.advertiseAddr, to });
+    }
+    this.#establish(this.#start(state, "restart"));
   }
 
   /** Rejects when the node can go on only after a restart of the daemon. */
@@ -357,14 +373,17 @@ export class Lifecycle implements NodeLifecycle {
   /** Those in use unless others are asked for. */
   #addressesAnew(
     request: InitRequest,
-    { listenAddr, advertiseAddr, dataPathAddr }: NodeState,
-  ): Pick<NodeState, "listenAddr" | "advertiseAddr" | "dataPathAddr"> {
+    { listenAddr, advertiseAddr, dataPathAddr, advertised }: NodeState,
+  ): NodeAddresses {
     const asked = request.listenAddr === DEFAULT_LISTEN_ADDR ? "" : request.listenAddr;
-    return this.#addresses({
+    const addresses = this.#addresses({
       listenAddr: asked === "" ? listenAddr : asked,
       advertiseAddr: request.advertiseAddr === "" ? advertiseAddr : request.advertiseAddr,
       dataPathAddr: request.dataPathAddr === "" ? dataPathAddr : request.dataPathAddr,
     });
+    return request.advertiseAddr === "" && advertised !== undefined
+      ? { ...addresses, advertised }
+      : addresses;
   }
 
   /** The moment of the change is when node.json names the prepared group. */
@@ -389,7 +408,7 @@ export class Lifecycle implements NodeLifecycle {
     readonly listenAddr: string;
     readonly advertiseAddr: string;
     readonly dataPathAddr: string;
-  }): Pick<NodeState, "listenAddr" | "advertiseAddr" | "dataPathAddr"> {
+  }): NodeAddresses {
     const interfaces = localInterfaces();
     const listenAddr = resolveListenAddr(
       request.listenAddr === "" ? this.#config.listenAddr : request.listenAddr,
@@ -398,7 +417,9 @@ export class Lifecycle implements NodeLifecycle {
     const wanted =
       request.advertiseAddr === "" ? this.#config.advertiseAddr : request.advertiseAddr;
     const advertiseAddr = resolveAdvertiseAddr(wanted, listenAddr, interfaces);
-    return { listenAddr, advertiseAddr, dataPathAddr: request.dataPathAddr };
+    const asked = request.advertiseAddr !== "";
+    const advertised = { setting: this.#config.advertiseAddr, asked };
+    return { listenAddr, advertiseAddr, dataPathAddr: request.dataPathAddr, advertised };
   }
 
   /** The first manager signs its own certificate; the others come with the token's. */

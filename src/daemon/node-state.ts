@@ -10,6 +10,8 @@ export interface NodeState {
   /** host:port under which others reach it. */
   readonly advertiseAddr: string;
   readonly dataPathAddr: string;
+  /** How the advertised address was decided; absent: not known. */
+  readonly advertised?: AdvertisedBy;
   /** Raft id of this node's present membership; 0 while it is no manager. */
   readonly raftId: number;
   /** The group has accepted it: its log must be there from now on. */
@@ -20,6 +22,14 @@ export interface NodeState {
   readonly leaving?: boolean;
 }
 
+/** By which it is decided anew at each start. */
+export interface AdvertisedBy {
+  /** The daemon's `--advertise-addr` then; empty: none. */
+  readonly setting: string;
+  /** `init`, `join` or `restore` named the address itself. */
+  readonly asked: boolean;
+}
+
 const FORMAT = 1;
 
 /**
@@ -28,6 +38,7 @@ const FORMAT = 1;
  */
 export class NodeStateFile {
   readonly #path: string;
+  #last: Promise<void> = Promise.resolve();
 
   constructor(path: string) {
     this.#path = path;
@@ -50,8 +61,17 @@ export class NodeStateFile {
     );
   }
 
-  /** Throws failed_precondition when it cannot be written; the old file stays then. */
-  async save(state: NodeState): Promise<void> {
+  /**
+   * Throws failed_precondition when it cannot be written; the old file stays then. Saves that
+   * overlap are made one after the other.
+   */
+  save(state: NodeState): Promise<void> {
+    const saved = this.#last.then(() => this.#save(state));
+    this.#last = saved.catch(() => undefined);
+    return saved;
+  }
+
+  async #save(state: NodeState): Promise<void> {
     try {
       await this.#replace(`${JSON.stringify(state, null, 2)}\n`);
     } catch (error) {
@@ -114,5 +134,12 @@ function parseState(text: string): NodeState | null {
     raftJoined: fields["raftJoined"] === true,
     managers: managers.map(String),
     ...(fields["leaving"] === true ? { leaving: true } : {}),
+    ...advertisedBy(fields["advertised"]),
   };
+}
+
+function advertisedBy(raw: unknown): Pick<NodeState, "advertised"> {
+  if (typeof raw !== "object" || raw === null) return {};
+  const { setting, asked } = raw as Record<string, unknown>;
+  return { advertised: { setting: String(setting ?? ""), asked: asked === true } };
 }

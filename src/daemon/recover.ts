@@ -16,7 +16,7 @@ import { newKeyPair } from "../tls/keys.ts";
 import { hostOf } from "./addresses.ts";
 import { clusterOf, nodeRow } from "./ca-backend.ts";
 import { newRaftId } from "./cluster-node.ts";
-import { askAll, askGroup } from "./group.ts";
+import { askAll } from "./group.ts";
 import type { Manager } from "./manager.ts";
 import { prepareNewGroup, readOldGroup } from "./new-group.ts";
 import type { NodeState } from "./node-state.ts";
@@ -118,7 +118,7 @@ export async function prepareRestoredGroup(
   return { credentials, state: next };
 }
 
-/** Throws failed_precondition when managers of the backup's cluster still work as its group. */
+/** Throws failed_precondition when managers of the backup's cluster work under a leader. */
 export async function checkClusterGone(
   backup: LoadedBackup,
   deps: RecoverDeps,
@@ -128,13 +128,11 @@ export async function checkClusterGone(
   const identity = { caPem: cluster.rootCa.certPem, clusterId: cluster.id };
   const ask = { identity: { current: () => identity }, clock: deps.clock };
   const members = [...backup.view.table("members").all()];
-  // Each is asked about itself: whether its own group still counts it.
-  const answers = await Promise.all(
-    members.map(({ addr, raftId }) => askGroup(addr, { raftId, commit: 0 }, ask, signal)),
-  );
-  const alive = answers.filter(answer => answer?.verdict === "member" && answer.hasLeader);
+  const addrs = members.map(member => member.addr);
+  const answers = await askAll(addrs, { raftId: 0, commit: 0 }, ask, signal);
+  const alive = answers.filter(answer => answer.hasLeader);
   if (alive.length === 0) return;
-  const where = alive.map(answer => answer?.addr).join(", ");
+  const where = alive.map(answer => answer.addr).join(", ");
   throw new SwarmError(
     "failed_precondition",
     `the cluster of this backup is alive: its managers answer at ${where}. Join this node to it ` +

@@ -49,6 +49,16 @@ export interface GrpcTransportDeps {
   readonly nodeIdOf: ((call: AnyCall) => string) | null;
 }
 
+interface Move {
+  readonly from: string;
+  readonly to: PeerInfo;
+}
+
+/** Only the node itself can say where it is. */
+function hasMoved(known: PeerInfo, now: PeerInfo): boolean {
+  return known.nodeId === now.nodeId && known.addr !== now.addr && now.addr !== "";
+}
+
 /** `RaftTransport` over gRPC: one stream a direction for every pair of members. */
 export class GrpcRaftTransport implements RaftTransport {
   readonly #options: GrpcTransportOptions;
@@ -56,6 +66,8 @@ export class GrpcRaftTransport implements RaftTransport {
   readonly #inbound: Inbound;
   readonly #senders = new Map<RaftId, PeerSender>();
   readonly #introduced = new Map<RaftId, PeerInfo>();
+  /** Members that speak from another address than the log has for them so far. */
+  readonly #moved = new Map<RaftId, Move>();
   readonly #counters: SenderCounters = {
     sentMessages: 0,
     sentBatches: 0,
@@ -88,7 +100,7 @@ export class GrpcRaftTransport implements RaftTransport {
   }
 
   setPeers(peers: readonly PeerInfo[]): void {
-    const wanted = new Map(peers.map(peer => [peer.raftId, peer]));
+    const wanted = new Map(peers.map(peer => [peer.raftId, this.#whereNow(peer)]));
     wanted.delete(this.#options.self.raftId);
     this.#members = new Set(wanted.keys());
     for (const [raftId, sender] of this.#senders) {
@@ -162,10 +174,36 @@ export class GrpcRaftTransport implements RaftTransport {
 
   #onHello(peer: PeerInfo): void {
     const sender = this.#senders.get(peer.raftId);
+    if (this.#members.has(peer.raftId)) {
+      if (sender !== undefined && hasMoved(sender.peer, peer)) this.#follow(sender, peer);
+      else sender?.kick();
+      return;
+    }
     sender?.kick();
-    if (this.#members.has(peer.raftId)) return;
     if (this.#introduced.size >= MAX_INTRODUCED) return;
     this.#introduced.set(peer.raftId, peer);
+  }
+
+  /**
+   * The member restarted on another address. The log will say so, but perhaps only with this
+   * member's vote: answers must reach it first.
+   */
+  #follow(sender: PeerSender, peer: PeerInfo): void {
+    const { addr } = sender.peer;
+    this.#deps.log.info("a manager has moved", { peer: peer.raftId, from: addr, to: peer.addr });
+    this.#moved.set(peer.raftId, { from: this.#moved.get(peer.raftId)?.from ?? addr, to: peer });
+    this.#senders.delete(peer.raftId);
+    sender.linger();
+    this.#senderTo(peer);
+  }
+
+  /** What the log says, unless the member has moved since. */
+  #whereNow(peer: PeerInfo): PeerInfo {
+    const move = this.#moved.get(peer.raftId);
+    if (move === undefined) return peer;
+    if (move.from === peer.addr) return move.to;
+    this.#moved.delete(peer.raftId);
+    return peer;
   }
 
   /** A member, or one that has introduced itself: a joiner must answer before it knows anybody. */
