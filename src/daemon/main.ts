@@ -8,6 +8,7 @@ import { errorMessage, isSwarmError, SwarmError } from "../base/errors.ts";
 import { KernelRng, newIdSource, newLogger, realClock } from "../system/real.ts";
 import { type DaemonConfig, DEFAULT_CONFIG_FILE, loadConfig, SETTINGS } from "./config.ts";
 import { lockDataDir } from "./data-dir.ts";
+import { ensureDataFormat } from "./data-format.ts";
 import { Lifecycle } from "./lifecycle.ts";
 import { PRODUCT_VERSION } from "./version.ts";
 
@@ -101,6 +102,8 @@ async function serve(config: DaemonConfig): Promise<number> {
   const shared = { clock: realClock, rng: new KernelRng(), ids: newIdSource(), logger };
   logger.info("starting", { version: PRODUCT_VERSION, dataDir: config.dataDir, pid: process.pid });
   try {
+    const { dataDir } = config;
+    await ensureDataFormat({ dataDir, productVersion: PRODUCT_VERSION }, { logger });
     const lifecycle = await Lifecycle.open({ config, runDir }, shared);
     const api = new ApiServer(
       {
