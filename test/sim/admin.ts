@@ -1,11 +1,9 @@
 import { RngIdSource } from "../../src/base/ids.ts";
 import type { Service } from "../../src/model/rows.ts";
 import type { PortConfig, ServiceSpec } from "../../src/model/service-spec.ts";
-import type { StateView } from "../../src/model/view.ts";
 import type { Chance } from "./chance.ts";
 import type { Cluster } from "./cluster.ts";
 import type { SimManager } from "./manager.ts";
-import type { Witness } from "./witness.ts";
 
 const MAX_REPLICAS = 4;
 /** Few fixed ports, so that services ask for the same one. */
@@ -109,20 +107,4 @@ export class Admin {
 
 function never(): AbortSignal {
   return new AbortController().signal;
-}
-
-/** No published port of the cluster belongs to two services. */
-export function checkPorts(view: StateView, witness: Witness): void {
-  const owners = new Map<string, string>();
-  for (const service of view.table("services").all()) {
-    if (!service.allocated || service.pendingDelete) continue;
-    for (const port of service.endpoint.ports) {
-      if (port.PublishMode === "host" || (port.PublishedPort ?? 0) === 0) continue;
-      const key = `${port.Protocol ?? "tcp"}/${port.PublishedPort}`;
-      const owner = owners.get(key) ?? service.id;
-      owners.set(key, service.id);
-      if (owner === service.id) continue;
-      witness.fail("one-owner-a-port", `services ${owner} and ${service.id} both have ${key}`);
-    }
-  }
 }

@@ -1,12 +1,13 @@
 import { errorMessage, isSwarmError } from "../../src/base/errors.ts";
+import type { RowEvent } from "../../src/model/change.ts";
 import type { StartMode } from "../../src/raft/driver/options.ts";
 import type { PeerInfo } from "../../src/raft/ports.ts";
-import { checkPorts } from "./admin.ts";
 import type { Chance } from "./chance.ts";
 import { type CrashKind, SimDisk } from "./disk.ts";
 import { type ManagerDeps, type ManagerOptions, SimManager } from "./manager.ts";
 import type { Bug } from "./mutant.ts";
 import type { HostId } from "./network.ts";
+import { sharedAddress } from "./owners.ts";
 import type { Plan } from "./plan.ts";
 import { SimProcess } from "./process.ts";
 import type { Trace } from "./trace.ts";
@@ -137,10 +138,9 @@ export class ManagerHost {
     try {
       const manager = await SimManager.open(options, deps);
       this.manager = manager;
-      manager.store.onCommit(({ events }) => {
-        if (events.some(({ table }) => table === "services")) {
-          checkPorts(manager.store.view, deps.witness);
-        }
+      const { view } = manager.store;
+      manager.store.onCommit(({ index, events }) => {
+        if (events.some(concernsOwners)) deps.witness.owners(index, () => sharedAddress(view));
       });
       await manager.run(this.#stop.signal);
     } catch (error) {
@@ -224,4 +224,8 @@ export class ManagerHost {
     const { plan, bug, chance } = this.#deps;
     return new SimDisk({ faults: plan.disk, bugs: bug.disk ?? {} }, { chance });
   }
+}
+
+function concernsOwners({ table }: RowEvent): boolean {
+  return table === "services" || table === "tasks";
 }

@@ -132,6 +132,8 @@ export class Liveness {
   }
 
   #missing(): string {
+    // One may have been about to stop.
+    for (const host of this.#core) host.start();
     const down = this.#core.filter(({ manager }) => manager === null);
     if (down.length > 0) return `${down.map(({ name }) => name).join(" ")} must run`;
     const managers = this.#core.flatMap(({ manager }) => (manager === null ? [] : [manager]));

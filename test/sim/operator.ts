@@ -1,4 +1,5 @@
 import { errorMessage, isSwarmError } from "../../src/base/errors.ts";
+import { createIngress } from "../../src/control/core/network-plan.ts";
 import type { Change } from "../../src/model/change.ts";
 import { aCluster, aNode } from "../support/rows.ts";
 import type { Chance } from "./chance.ts";
@@ -12,6 +13,8 @@ const CALL_TIMEOUT_MS = 4_000;
 const ZOMBIE_MS = 20_000;
 const ZOMBIE_SHARE = 0.5;
 const MIN_VOTERS = 3;
+/** A small network: addresses are soon used again. */
+const ADDRESSES = { defaultAddrPool: ["10.255.0.0/16"], subnetSize: 27 };
 
 /** Whoever runs the cluster: founds it, adds, removes and replaces managers, one at a time. */
 export class Operator {
@@ -43,6 +46,10 @@ export class Operator {
     first.start("bootstrap");
     await this.submit([{ op: "create", table: "cluster", row: aCluster() }]);
     await this.submit([nodeOf(first)]);
+    const { manager } = first;
+    if (manager === null) throw new Error("the first manager runs");
+    const { view } = manager.store;
+    await this.submit([createIngress(view, ADDRESSES, "ingress")]);
     for (const host of others) await this.join(host);
     for (const worker of workers) {
       await this.submit([{ op: "create", table: "nodes", row: aNode({ id: worker.nodeId }) }]);

@@ -1,3 +1,4 @@
+import { errorMessage } from "../../src/base/errors.ts";
 import { SeededRng } from "../../src/base/rng.ts";
 import { Admin } from "./admin.ts";
 import { Chance } from "./chance.ts";
@@ -9,6 +10,7 @@ import { Nemesis } from "./nemesis.ts";
 import { Operator } from "./operator.ts";
 import { drawPlan, type Plan } from "./plan.ts";
 import type { Violation } from "./witness.ts";
+import { nextTurn } from "./world.ts";
 
 /** Virtual time of one tick of `--ticks`: a tick of Raft's clock. */
 export const TICK_MS = 100;
@@ -75,6 +77,7 @@ export class Run {
     } finally {
       undo?.();
     }
+    await nextTurn();
     const { witness, trace, world } = this.#cluster;
     const broken = witness.violation === null ? this.#clients.check() : null;
     if (broken !== null) {
@@ -112,9 +115,12 @@ export class Run {
   async #found(): Promise<boolean> {
     const { witness, world, trace } = this.#cluster;
     let founded = false;
-    void this.#operator.found().then(() => {
-      founded = true;
-    });
+    this.#operator.found().then(
+      () => {
+        founded = true;
+      },
+      (error: unknown) => witness.fail("founding", errorMessage(error)),
+    );
     const sound = await this.#passes(FOUNDING_MS, () => founded);
     if (sound && !founded) witness.fail("liveness", "the cluster was not founded");
     trace.note(`founded after ${Math.round(world.nowMs)} ms`);

@@ -71,6 +71,7 @@ export class Witness {
   readonly #digests = new Map<number, string>();
   readonly #changes = new Map<number, ConfChange>();
   readonly #groups: Group[] = [{ voters: new Set(), learners: new Set() }];
+  #ownersSeen = 0;
   violation: Violation | null = null;
   elections = 0;
 
@@ -342,6 +343,14 @@ export class Witness {
     if (known !== digest) {
       this.fail("digests-equal", `the state of member ${raftId} at ${index} differs from others'`);
     }
+  }
+
+  /** The state after `index`, looked at once: it is the same on all members. */
+  owners(index: number, sharedAddress: () => string): void {
+    if (index <= this.#ownersSeen) return;
+    this.#ownersSeen = index;
+    const clash = sharedAddress();
+    if (clash !== "") this.fail("one-owner-an-address", `at ${index} ${clash}`);
   }
 
   /** A snapshot replaces the state of a member: it must cover committed entries only. */

@@ -104,6 +104,7 @@ function atRest(): Promise<void> {
   return new Promise(resolve => process.nextTick(resolve));
 }
 
-function nextTurn(): Promise<void> {
+/** A turn of the real event loop: rejections that nobody handles end the process. */
+export function nextTurn(): Promise<void> {
   return new Promise(resolve => setImmediate(resolve));
 }
