@@ -3,7 +3,7 @@ import { type ApiClient, ApiError } from "../client.ts";
 import type { CliContext } from "../context.ts";
 import { shortId } from "../format/human.ts";
 import type { ApiNode, ApiService, ApiTask } from "../types.ts";
-import { parseDuration } from "./parse.ts";
+import { parseDuration, usage } from "./parse.ts";
 
 export interface LogFlags {
   readonly details?: boolean;
@@ -48,6 +48,11 @@ function sinceQuery(context: CliContext, since: string | undefined): string | un
   const stamp = Date.parse(since);
   if (!Number.isNaN(stamp)) return String(stamp / 1_000);
   return String((context.nowMs() - parseDuration("since", since) / NS_PER_MS) / 1_000);
+}
+
+function tailQuery(tail: string): string {
+  if (tail === "all" || /^\d{1,9}$/.test(tail)) return tail;
+  throw usage("tail", tail, 'a whole number, 0 or more, or "all" is needed');
 }
 
 /** `web.1.abc123@w1`, padded so that the lines stand under each other. */
@@ -128,7 +133,7 @@ export async function printLogs(context: CliContext, ref: string, flags: LogFlag
     details: raw && flags.details !== true ? undefined : 1,
     follow: flags.follow === true ? 1 : undefined,
     timestamps: flags.timestamps === true ? 1 : undefined,
-    tail: flags.tail,
+    tail: tailQuery(flags.tail),
     since: sinceQuery(context, flags.since),
   };
   const response = await openLogs(client, ref, query, context.signal);

@@ -116,13 +116,19 @@ class Screen {
     this.#context = context;
   }
 
-  show(lines: readonly string[]): void {
+  /** `verdict` closes the report. */
+  show(lines: readonly string[], verdict?: string): void {
     if (!this.#context.stdoutIsTty) {
       const [headline = ""] = lines;
       if (headline !== this.#last) this.#context.out(`${headline}\n`);
       this.#last = headline;
+      if (verdict !== undefined) this.#context.out(`${verdict}\n`);
       return;
     }
+    this.#draw(verdict === undefined ? lines : [...lines, verdict]);
+  }
+
+  #draw(lines: readonly string[]): void {
     const width = this.#context.columns - 1;
     const up = this.#drawn > 0 ? `\x1b[${this.#drawn}A` : "";
     const text = lines.map(line => `\x1b[2K${line.slice(0, width)}\n`).join("");
@@ -167,8 +173,8 @@ export async function waitForService(
 ): Promise<void> {
   const client = context.client();
   const screen = new Screen(context);
-  const say = (lines: readonly string[]): void => {
-    if (!options.quiet) screen.show(lines);
+  const say = (lines: readonly string[], verdict?: string): void => {
+    if (!options.quiet) screen.show(lines, verdict);
   };
   let convergedSinceMs: number | null = null;
   for (;;) {
@@ -193,7 +199,7 @@ export async function waitForService(
       const leftMs = job ? 0 : convergedSinceMs + monitorMs - context.nowMs();
       if (leftMs <= 0) {
         const verdict = job ? `job complete` : `verify: Service ${serviceId} converged`;
-        say([...lines, verdict]);
+        say(lines, verdict);
         return;
       }
       const seconds = Math.ceil(leftMs / 1_000);

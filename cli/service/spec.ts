@@ -1,3 +1,4 @@
+import { SERVICE_DEFAULTS } from "../../src/model/defaults.ts";
 import { modeKind, type ServiceSpec, type UpdateConfig } from "../../src/model/service-spec.ts";
 import { CliError, EXIT_USAGE } from "../errors.ts";
 import { type Flags, isSet, listOf, textOf } from "./flags.ts";
@@ -186,12 +187,26 @@ const SETTERS: Readonly<Record<string, Setter>> = {
   },
 };
 
+/** One setting alone would leave the others 0, and parallelism 0 means all tasks at once. */
+function updateDefaults(): Mutable<UpdateConfig> {
+  const { parallelism, delayNs, monitorNs, failureAction, maxFailureRatio, order } =
+    SERVICE_DEFAULTS.update;
+  return {
+    Parallelism: parallelism,
+    Delay: delayNs,
+    Monitor: monitorNs,
+    FailureAction: failureAction,
+    MaxFailureRatio: maxFailureRatio,
+    Order: order,
+  };
+}
+
 function updateConfig(draft: Draft, prefix: string): Mutable<UpdateConfig> {
   if (prefix === "update") {
-    draft.UpdateConfig ??= {};
+    draft.UpdateConfig ??= updateDefaults();
     return draft.UpdateConfig;
   }
-  draft.RollbackConfig ??= {};
+  draft.RollbackConfig ??= updateDefaults();
   return draft.RollbackConfig;
 }
 

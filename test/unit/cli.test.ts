@@ -236,7 +236,14 @@ t.test("service create says what the flags say", async t => {
       RestartPolicy: { Delay: 1e9 },
       Placement: { Constraints: ["node.role==worker"] },
     },
-    UpdateConfig: { Order: "start-first", Parallelism: 2 },
+    UpdateConfig: {
+      Order: "start-first",
+      Parallelism: 2,
+      Delay: 0,
+      Monitor: 5e9,
+      FailureAction: "pause",
+      MaxFailureRatio: 0,
+    },
     EndpointSpec: {
       Ports: [{ Protocol: "tcp", PublishMode: "ingress", TargetPort: 80, PublishedPort: 8080 }],
     },
