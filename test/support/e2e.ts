@@ -79,6 +79,18 @@ export async function must(host: LabHost, ...args: string[]): Promise<string> {
   throw new Error(`${host.name}: swarmd ${args.join(" ")}: ${result.code}: ${result.stderr}`);
 }
 
+const GET_SCRIPT = `
+const { get } = await import("node:http");
+get(process.argv[1], { timeout: 5000, agent: false }, answer => answer.pipe(process.stdout))
+  .on("timeout", () => process.exit(3))
+  .on("error", error => { console.error(error.code ?? error.message); process.exit(1); });
+`;
+
+/** One HTTP request from outside the cluster; exit code 0 and the body on stdout when answered. */
+export function httpGet(lab: Lab, url: string): Promise<RunResult> {
+  return lab.asClient([process.execPath, "--input-type=module", "-e", GET_SCRIPT, url]);
+}
+
 /** A request that must succeed. */
 export async function api<T>(
   host: LabHost,
