@@ -10,6 +10,7 @@ export function addDaemonCommand(program: Command): void {
     .helpOption(false)
     .action(async (flags: string[]) => {
       const { runDaemon } = await import("../../src/daemon/main.ts");
-      process.exitCode = await runDaemon(flags);
+      // Everything has ended in order; a timer of a call that is over must not hold the process.
+      process.exit(await runDaemon(flags));
     });
 }
