@@ -330,6 +330,12 @@ t.test("copies of one slot", async t => {
   const early = one(14_000, null, { host: "w2" });
   t.same(copies([first, early], { faults: cut(29_000) }), [COPIES_RULE], "replaced too early");
 
+  const stays = one(10_000, null, { host: "w2" });
+  const back = one(30_000, 31_000);
+  t.same(copies([stays, back], { faults: cut(29_000) }), [], "told late that it is not wanted");
+  t.same(copies([stays, back], { faults: cut(15_000) }), [COPIES_RULE]);
+  t.same(copies([stays, one(30_000, null)], { faults: cut(29_000) }), [COPIES_RULE], "for good");
+
   const updated = one(25_000, null, { generation: 2 });
   const startFirst = { ...CREATED, shape: { ...SHAPE, order: "start-first" } } as const;
   t.same(copies([first, updated]), [COPIES_RULE], "stop-first");
@@ -469,6 +475,10 @@ t.test("summary", async t => {
       ["leader-cut", 1_000],
     ],
   );
+  const loss = fault("quorum-loss", [{ kind: "kill", host: "m1" }], 3_000, 8_000);
+  const worse = longestGaps(history({ ...run, faults: [...run.faults, loss] }));
+  t.equal(worse.get("quorum-loss"), 7_000);
+  t.not(worse.get("leader-kill"), 7_000);
   const text = summary(run, { seed: 9, faultMs: 60_000, convergeMs: 4_200, finalServices: 5 });
   t.match(text, /seed 9, 60\.0 s of faults/);
   t.match(text, /leader-kill +1 +7\.0 s/);

@@ -1,5 +1,5 @@
 import { scaleDownBudget, writesByService } from "./check-containers.ts";
-import { LOST_AFTER_MS, silences } from "./disturbances.ts";
+import { type Interval, LOST_AFTER_MS, RECOVERY_MS, silences } from "./disturbances.ts";
 import type { ChaosHistory, ContainerRecord, Violation, WriteRecord } from "./history.ts";
 
 export const COPIES_RULE = "G7 no extra copy runs";
@@ -8,8 +8,8 @@ export const COPIES_RULE = "G7 no extra copy runs";
 const SLACK_MS = 250;
 
 /**
- * Two containers of one slot never run at once, unless the first one's node was out of reach for
- * its grace, or the service starts the new one first, or gave the slot up in between.
+ * Two containers of one slot never run at once, unless one of their nodes was out of reach for its
+ * grace, or the service starts the new one first, or gave the slot up in between.
  */
 export function checkCopies(history: ChaosHistory): readonly Violation[] {
   const writes = writesByService(history);
@@ -56,13 +56,17 @@ function mayOverlap(
   writes: readonly WriteRecord[],
   { faults, leaders }: ChaosHistory,
 ): boolean {
-  const lost = silences(older.host, faults, leaders).some(
-    span =>
-      span.fromMs + LOST_AFTER_MS <= newer.startedMs &&
-      span.toMs >= older.startedMs &&
-      span.toMs - span.fromMs >= LOST_AFTER_MS,
+  const spans = (host: string): readonly Interval[] =>
+    silences(host, faults, leaders).filter(span => span.toMs - span.fromMs >= LOST_AFTER_MS);
+  const lost = spans(older.host).some(
+    span => span.fromMs + LOST_AFTER_MS <= newer.startedMs && span.toMs >= older.startedMs,
   );
   if (lost) return true;
+  // A node that is back goes on with what it was told to start, until it is told otherwise.
+  const unaware = spans(newer.host).some(
+    span => span.fromMs <= newer.startedMs && span.toMs + RECOVERY_MS >= newer.startedMs,
+  );
+  if (unaware) return newer.end !== null;
   const startFirst = writes.some(write => write.shape?.order === "start-first");
   if (startFirst && older.generation !== newer.generation) return true;
   const before = writes.filter(write => write.startMs <= newer.startedMs);

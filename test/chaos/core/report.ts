@@ -20,16 +20,22 @@ export interface RunFacts {
   readonly finalServices: number;
 }
 
-/** The longest time without an acknowledged write while, or just after, a fault of the kind. */
+/**
+ * The longest time without an acknowledged write while, or just after, a fault of the kind. What a
+ * lost quorum costs counts for that alone.
+ */
 export function longestGaps(history: ChaosHistory): ReadonlyMap<FaultKind, number> {
   const acks = history.requests
     .flatMap(one => (one.what === "write" && one.outcome === "acknowledged" ? [one.endMs] : []))
     .sort((a, b) => a - b);
   const gaps = new Map<FaultKind, number>();
-  for (const { kind, startMs, endMs } of history.faults) {
-    for (let i = 1; i < acks.length; i++) {
-      const [fromMs = 0, toMs = 0] = [acks[i - 1], acks[i]];
-      if (toMs < startMs || fromMs > endMs + AFTERMATH_MS) continue;
+  for (let i = 1; i < acks.length; i++) {
+    const [fromMs = 0, toMs = 0] = [acks[i - 1], acks[i]];
+    const during = history.faults.filter(
+      ({ startMs, endMs }) => toMs >= startMs && fromMs <= endMs + AFTERMATH_MS,
+    );
+    const losses = during.filter(({ kind }) => kind === "quorum-loss");
+    for (const { kind } of losses.length > 0 ? losses : during) {
       gaps.set(kind, Math.max(gaps.get(kind) ?? 0, toMs - fromMs));
     }
   }
