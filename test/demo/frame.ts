@@ -7,6 +7,8 @@ export const MIN_COLUMNS = 80;
 export const MIN_ROWS = 24;
 const MAX_COLUMNS = 120;
 const LABEL_COLUMNS = 10;
+const MIN_BAR_COLUMNS = 5;
+const MAX_BAR_COLUMNS = 40;
 const MS_PER_S = 1_000;
 const S_PER_MIN = 60;
 
@@ -124,8 +126,9 @@ function serviceLine({ service }: Board, _glyphs: Glyphs): Line {
 function updateLine({ service }: Board, columns: number, glyphs: Glyphs): Line {
   const update = service?.update ?? null;
   if (service === null || update === null) return [label("update"), span("none", "dim")];
-  const width = Math.min(40, columns - 45);
-  const full = Math.round((width * update.done) / Math.max(1, service.replicas));
+  const width = Math.max(MIN_BAR_COLUMNS, Math.min(MAX_BAR_COLUMNS, columns - 45));
+  const share = Math.min(1, update.done / Math.max(1, service.replicas));
+  const full = Math.round(width * share);
   return [
     label("update"),
     span(glyphs.full.repeat(full), "new"),
