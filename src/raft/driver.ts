@@ -2,6 +2,7 @@ import { setMaxListeners } from "node:events";
 import { aborted, type Deferred, newDeferred } from "../base/async.ts";
 import { sleep } from "../base/clock.ts";
 import { errorMessage, SwarmError } from "../base/errors.ts";
+import { newMessage } from "./core/message.ts";
 import type { ConfState, Message, RaftCoreApi, RaftId, RaftStatus, Ready } from "./core/types.ts";
 import { type AppliedBatch, Applier } from "./driver/applier.ts";
 import { unknownOutcome } from "./driver/errors.ts";
@@ -106,7 +107,11 @@ export class RaftDriver implements RaftNode {
     this.#writer = new LogWriter(deps, initial.hardState);
     this.#ticker = new Ticker(
       { tickMs: options.tickMs, pausedAfterMs: electionMs(options) },
-      { clock: deps.clock, onTick: () => this.#onTick() },
+      {
+        clock: deps.clock,
+        onTick: () => this.#onTick(),
+        onPause: pausedMs => this.#onPause(pausedMs),
+      },
     );
   }
 
@@ -341,6 +346,24 @@ export class RaftDriver implements RaftNode {
       this.#handover.tick();
       this.#membership.tick();
       this.#watch();
+    });
+  }
+
+  /**
+   * A leader whose event loop stood still for an election timeout may have been replaced, and if
+   * not, is too slow to lead: it gives up the office and stands for it like anybody else. Those who
+   * were paused with it, and know no other leader, elect it again at once.
+   */
+  #onPause(pausedMs: number): void {
+    if (this.#core.status().role !== "leader") return;
+    this.#deps.log.warn("this manager stood still and gives up leading", {
+      pausedMs: Math.round(pausedMs),
+    });
+    this.#guarded(() => {
+      // The first check forgets who was heard before the pause, the second finds nobody.
+      this.#core.step(newMessage("check-quorum", {}));
+      this.#core.step(newMessage("check-quorum", {}));
+      this.#core.campaign();
     });
   }
 

@@ -5,6 +5,7 @@ import { RaftCore } from "../../src/raft/core/raft-core.ts";
 import { nextTurn } from "../../src/raft/driver/turns.ts";
 import { DRIVER_DEFAULTS, type DriverOptions, RaftDriver } from "../../src/raft/driver.ts";
 import type { PeerInfo } from "../../src/raft/ports.ts";
+import type { HeldClock } from "./held-clock.ts";
 import { ListMachine } from "./list-machine.ts";
 import { MemoryDisk, MemoryRaftStorage } from "./memory-raft-storage.ts";
 import { MemoryNetwork, MemoryRaftTransport } from "./memory-raft-transport.ts";
@@ -32,8 +33,12 @@ export function peerOf(raftId: number): PeerInfo {
 /** Drivers over a network and disks in memory, on virtual time. */
 export class RaftGroup {
   readonly clock = new VirtualClock();
+  /** Members whose event loop can be held. */
+  readonly held = new Map<number, HeldClock>();
   readonly network = new MemoryNetwork();
   readonly members = new Map<number, GroupMember>();
+  /** What the cluster's spec would say. */
+  logLimits: LogLimits | null = null;
   readonly never = new AbortController().signal;
   readonly #options: Partial<DriverOptions>;
   readonly #disks = new Map<number, MemoryDisk>();
@@ -58,11 +63,12 @@ export class RaftGroup {
       storage,
       transport,
       stateMachine: machine,
-      clock: this.clock,
+      clock: this.held.get(raftId) ?? this.clock,
       rng: new SeededRng(this.#seed * 1000 + this.#starts),
       log: silentLogger,
       createCore: (config, deps) => new RaftCore(config, deps),
       nextTurn,
+      logLimits: () => this.logLimits,
     });
     const stop = new AbortController();
     const ended = driver.run(stop.signal).then(

@@ -1,6 +1,7 @@
 import t from "tap";
 import { randomInt, SeededRng } from "../../src/base/rng.ts";
 import { nextTurn } from "../../src/raft/driver/turns.ts";
+import { HeldClock } from "../support/held-clock.ts";
 import { outcomeOf, peerOf, RaftGroup } from "../support/raft-group.ts";
 
 t.test("one member leads at once, answers and comes back", async t => {
@@ -54,6 +55,29 @@ t.test("a learner that somebody else answers for is not promoted", async t => {
   await group.settle(driver.addMember(peerOf(2), group.never));
   await group.until(() => driver.status().conf.voters.length === 2, "promotion at its address");
   await group.stopAll();
+});
+
+t.test("a leader that stood still for an election timeout does not go on leading", async t => {
+  for (const [heldMs, leads] of [
+    [900, true],
+    [1_300, false],
+  ] as const) {
+    const group = new RaftGroup({ electionTicks: 10 });
+    group.held.set(1, new HeldClock(group.clock));
+    await group.startVoters(3);
+    // Cut off, the others have no way to replace it meanwhile.
+    for (const raftId of [2, 3]) group.network.isolate(raftId);
+    const { term } = group.member(1).driver.status();
+    group.held.get(1)?.hold();
+    await group.pass(heldMs);
+    t.match(group.member(1).driver.status(), { role: "leader", term });
+    group.held.get(1)?.release();
+    t.equal(group.member(1).driver.status().role === "leader", leads, `${heldMs} ms`);
+    group.network.heal();
+    await group.until(() => group.leader !== 0, "one leads");
+    await group.propose("after");
+    await group.stopAll();
+  }
 });
 
 for (const size of [3, 5]) {
@@ -180,6 +204,35 @@ t.test("a late joiner starts from a snapshot, even one older than itself", async
   await group.until(() => group.agreed, "agreement");
   t.equal(again.machine.texts.length, 52);
   t.equal(again.machine.restores, 1);
+  await group.stopAll();
+});
+
+t.test("the bounds of the log follow the cluster's spec", async t => {
+  const group = new RaftGroup({ snapshotEntries: 1_000, logEntriesForSlowFollowers: 1_000 });
+  await group.startVoters(1);
+  const { driver } = group.member(1);
+  const write = async (count: number): Promise<void> => {
+    for (let i = 0; i < count; i += 1) await group.propose(`write ${i}`);
+  };
+  await write(30);
+  t.equal(driver.stats().snapshotsTaken, 0, "the options count while there is no spec");
+  group.logLimits = { snapshotEntries: 10, logEntriesForSlowFollowers: 2 };
+  await write(12);
+  await group.until(() => driver.stats().snapshotsTaken >= 2, "snapshots");
+  const taken = driver.stats().snapshotsTaken;
+  group.logLimits = {
+    snapshotEntries: Number.POSITIVE_INFINITY,
+    logEntriesForSlowFollowers: 500,
+  };
+  await write(30);
+  t.equal(driver.stats().snapshotsTaken, taken, "none are asked for any more");
+  group.logLimits = { snapshotEntries: 10, logEntriesForSlowFollowers: 500 };
+  await write(12);
+  await group.until(() => driver.stats().snapshotsTaken > taken, "snapshots again");
+  await group.stopAll();
+  await group.start(1, "restart");
+  await group.until(() => group.leader !== 0, "it leads again");
+  t.equal(group.member(1).machine.texts.length, 84);
   await group.stopAll();
 });
 

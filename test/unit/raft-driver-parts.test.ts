@@ -44,6 +44,7 @@ class PausableClock implements Clock {
 t.test("late ticks are not made up for, and a pause leaves one out", async t => {
   const clock = new PausableClock();
   let ticks = 0;
+  const pauses: number[] = [];
   const ticker = new Ticker(
     { tickMs: 100, pausedAfterMs: 1000 },
     {
@@ -51,6 +52,7 @@ t.test("late ticks are not made up for, and a pause leaves one out", async t => 
       onTick: () => {
         ticks += 1;
       },
+      onPause: pausedMs => pauses.push(pausedMs),
     },
   );
   ticker.start();
@@ -66,6 +68,7 @@ t.test("late ticks are not made up for, and a pause leaves one out", async t => 
   clock.fireAt(60_100);
   t.equal(ticks, 5);
   t.match(ticker, { ticks: 6, lateTicks: 2, pauses: 1 });
+  t.same(pauses, [59_050]);
   ticker.stop();
   clock.fireAt(70_000);
   t.equal(ticks, 5);

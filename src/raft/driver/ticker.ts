@@ -15,6 +15,7 @@ export class Ticker {
   readonly #options: TickerOptions;
   readonly #clock: Clock;
   readonly #onTick: () => void;
+  readonly #onPause: (pausedMs: number) => void;
   #timer: Timer | null = null;
   ticks = 0;
   lateTicks = 0;
@@ -23,11 +24,17 @@ export class Ticker {
 
   constructor(
     options: TickerOptions,
-    deps: { readonly clock: Clock; readonly onTick: () => void },
+    deps: {
+      readonly clock: Clock;
+      readonly onTick: () => void;
+      /** In place of the tick after a pause. */
+      readonly onPause: (pausedMs: number) => void;
+    },
   ) {
     this.#options = options;
     this.#clock = deps.clock;
     this.#onTick = deps.onTick;
+    this.#onPause = deps.onPause;
   }
 
   start(): void {
@@ -54,7 +61,11 @@ export class Ticker {
     this.ticks += 1;
     this.maxLateMs = Math.max(this.maxLateMs, lateMs);
     if (lateMs > this.#options.tickMs) this.lateTicks += 1;
-    if (lateMs > this.#options.pausedAfterMs) this.pauses += 1;
-    else this.#onTick();
+    if (lateMs <= this.#options.pausedAfterMs) {
+      this.#onTick();
+      return;
+    }
+    this.pauses += 1;
+    this.#onPause(lateMs);
   }
 }
