@@ -38,6 +38,7 @@ import { CA_ACCESS, caHandlers } from "../tls/ca-service.ts";
 import { effectiveRole, leaderAddrOf, StateCaBackend } from "./ca-backend.ts";
 import { GROUP_ACCESS, groupHandlers } from "./group.ts";
 import { LeaderDuties } from "./leader.ts";
+import { logLimitsOf } from "./log-limits.ts";
 import { MEMBERSHIP_ACCESS, membershipHandlers } from "./membership.ts";
 import { newPlanners } from "./planners.ts";
 
@@ -169,6 +170,7 @@ export class Manager {
         log: logger,
         createCore: (config, coreDeps) => new RaftCore(config, coreDeps),
         nextTurn,
+        logLimits: () => logLimitsOf(store.view),
       },
     );
     store.attach(raft);

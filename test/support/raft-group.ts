@@ -2,6 +2,7 @@ import { SwarmError } from "../../src/base/errors.ts";
 import { silentLogger } from "../../src/base/logger.ts";
 import { SeededRng } from "../../src/base/rng.ts";
 import { RaftCore } from "../../src/raft/core/raft-core.ts";
+import type { LogLimits } from "../../src/raft/driver/options.ts";
 import { nextTurn } from "../../src/raft/driver/turns.ts";
 import { DRIVER_DEFAULTS, type DriverOptions, RaftDriver } from "../../src/raft/driver.ts";
 import type { PeerInfo } from "../../src/raft/ports.ts";

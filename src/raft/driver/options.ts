@@ -33,6 +33,9 @@ export interface DriverOptions {
   readonly logEntriesForSlowFollowers: number;
 }
 
+/** When the log is cut, and how much of it stays. */
+export type LogLimits = Pick<DriverOptions, "snapshotEntries" | "logEntriesForSlowFollowers">;
+
 /** Ticks as etcd's defaults; log bounds as swarm mode's. */
 export const DRIVER_DEFAULTS = {
   knownPeers: [],
@@ -65,6 +68,8 @@ export interface DriverDeps {
   ) => RaftCoreApi;
   /** Resolves in a later turn of the event loop, after I/O had its chance. */
   readonly nextTurn: () => Promise<void>;
+  /** What the cluster wants at present; the options count when it is null or not given. */
+  readonly logLimits?: () => LogLimits | null;
 }
 
 /** What the parts of a driver share. */

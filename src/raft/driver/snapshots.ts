@@ -2,7 +2,7 @@ import { errorMessage } from "../../base/errors.ts";
 import type { ConfState, Message, SnapshotMeta } from "../core/types.ts";
 import type { SnapshotSink } from "../transport/raft-transport.ts";
 import type { AppliedBatch, Applier } from "./applier.ts";
-import type { DriverContext } from "./options.ts";
+import type { DriverContext, LogLimits } from "./options.ts";
 
 /** Snapshots on their way to followers at a time; more are put off. */
 const MAX_SENDING = 2;
@@ -35,11 +35,17 @@ export class Snapshots {
     this.#latest = latest;
   }
 
+  get #limits(): LogLimits {
+    const { options, logLimits } = this.#context;
+    return logLimits?.() ?? options;
+  }
+
   /** Takes a snapshot when enough was applied since the last. */
   applied(batch: AppliedBatch): void {
     this.#entriesSince += batch.entries;
     this.#bytesSince += batch.bytes;
-    const { snapshotEntries, snapshotBytes } = this.#context.options;
+    const { snapshotBytes } = this.#context.options;
+    const { snapshotEntries } = this.#limits;
     const due = this.#entriesSince >= snapshotEntries || this.#bytesSince >= snapshotBytes;
     if (due && !this.#signal.aborted) void this.#take();
   }
@@ -144,7 +150,7 @@ export class Snapshots {
   }
 
   async #write(): Promise<void> {
-    const { core, storage, stateMachine, log, clock, options } = this.#context;
+    const { core, storage, stateMachine, log, clock } = this.#context;
     const startMs = clock.monoMs();
     // Image, index and membership belong together: no await between them.
     const { index, term } = this.#applier;
@@ -162,7 +168,7 @@ export class Snapshots {
         await writer.abort();
         throw error;
       }
-      const keepFrom = Math.max(1, index - options.logEntriesForSlowFollowers + 1);
+      const keepFrom = Math.max(1, index - this.#limits.logEntriesForSlowFollowers + 1);
       await storage.compact(meta, keepFrom);
       if (index > (this.#latest?.index ?? 0)) this.#latest = meta;
       core.compact(meta, keepFrom);
