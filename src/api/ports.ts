@@ -77,8 +77,6 @@ export interface NodeLifecycle {
   unlock(key: string, signal: AbortSignal): Promise<void>;
   /** The key that unlocks managers, `SWMKEY-1-…`; empty without autolock. Managers only. */
   unlockKey(signal: AbortSignal): Promise<string>;
-  /** Replaces the unlock key. Managers only. */
-  rotateUnlockKey(signal: AbortSignal): Promise<void>;
   /** The cluster, while this node is a working manager. */
   control(): ControlClient | null;
   /** The cluster's events, while this node is a working manager. */

@@ -39,7 +39,9 @@ export interface NodeView {
 }
 
 /** The cluster row without what must not leave the managers. */
-export type PublicCluster = Omit<Cluster, "rootCa"> & { readonly rootCertPem: string };
+export type PublicCluster = Omit<Cluster, "rootCa" | "unlockKey"> & {
+  readonly rootCertPem: string;
+};
 
 export interface NetworkView {
   readonly network: Network;
@@ -121,6 +123,7 @@ export interface Operations {
       readonly spec: unknown;
       readonly rotateWorkerToken: boolean;
       readonly rotateManagerToken: boolean;
+      readonly rotateUnlockKey: boolean;
     };
     result: None;
   };

@@ -52,9 +52,10 @@ export interface MembershipPort {
   without(nodeId: string): RemainingManagers;
 }
 
-/** Makes join tokens (implemented over `tls`). */
+/** Makes the cluster's secrets (implemented over `tls`). */
 export interface TokenSource {
   newJoinToken(role: NodeRole, rootCertPem: string): string;
+  newUnlockKey(): string;
 }
 
 /** One call to the leader of another manager (implemented over gRPC). */

@@ -227,6 +227,8 @@ export class ClusterNode {
       this.#patient = true;
       await this.#save({ raftId: 0, raftJoined: false });
       await eraseLog(this.#options.config.dataDir);
+      // Only managers are locked.
+      await this.#deps.identity.protect(null);
       mode = "restart";
     }
   }

@@ -16,20 +16,19 @@ import { errorMessage, SwarmError, toSwarmError } from "../base/errors.ts";
 import type { IdSource } from "../base/ids.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Rng } from "../base/rng.ts";
-import { createIngress } from "../control/core/network-plan.ts";
 import type { ControlClient } from "../control/ports.ts";
 import type { SwarmEventFeed } from "../control/swarm-events.ts";
-import type { Change } from "../model/change.ts";
 import { NS_PER_MS } from "../model/defaults.ts";
 import type { StartMode } from "../raft/driver/options.ts";
 import { loadBackup, takeBackup } from "../recovery/backup.ts";
 import type { Identity } from "../rpc/ports.ts";
-import { createRootCa, newJoinToken, type RootCa, signNodeCertificate } from "../tls/ca.ts";
+import { createRootCa, type RootCa, signNodeCertificate } from "../tls/ca.ts";
 import { IdentityStore } from "../tls/identity-store.ts";
 import { joinRequest } from "../tls/join.ts";
 import { newKeyPair } from "../tls/keys.ts";
+import { parseUnlockKey } from "../tls/unlock-key.ts";
 import { hostOf, localInterfaces, resolveAdvertiseAddr, resolveListenAddr } from "./addresses.ts";
-import { nodeRow } from "./ca-backend.ts";
+import { clusterOf } from "./ca-backend.ts";
 import {
   ClusterNode,
   eraseMembership,
@@ -38,6 +37,7 @@ import {
   timeoutSignal,
 } from "./cluster-node.ts";
 import type { DaemonConfig } from "./config.ts";
+import { foundingRows } from "./founding.ts";
 import { removalAdvice } from "./leave-advice.ts";
 import { raftDirOf } from "./manager.ts";
 import { movedState } from "./move.ts";
@@ -70,7 +70,7 @@ type NodeAddresses = Pick<
   NodeState,
   "listenAddr" | "advertiseAddr" | "dataPathAddr" | "advertised"
 >;
-type MembershipChange = "init" | "join" | "leave" | "restore";
+type MembershipChange = "init" | "join" | "leave" | "unlock" | "restore";
 
 export interface LifecycleDeps {
   readonly clock: Clock;
@@ -96,6 +96,8 @@ export class Lifecycle implements NodeLifecycle {
   readonly #stateFile: NodeStateFile;
   readonly #fatal = newDeferred<never>();
   #running: Running | null = null;
+  /** A manager whose keys are sealed: it waits for the unlock key. */
+  #locked: NodeState | null = null;
   #changing: MembershipChange | null = null;
 
   private constructor(
@@ -121,6 +123,7 @@ export class Lifecycle implements NodeLifecycle {
     const lifecycle = new Lifecycle(options, deps, identity);
     const state = await lifecycle.#stateFile.load();
     if (state === null || state.leaving === true) await lifecycle.#clearRemains(state);
+    else if (identity.locked) lifecycle.#locked = state;
     else if (identity.present) await lifecycle.#resume(state);
     else throw await halfMembership(dataDir);
     return lifecycle;
@@ -151,7 +154,8 @@ export class Lifecycle implements NodeLifecycle {
   state(): LocalNodeInfo {
     const node = this.#running?.node;
     if (node === undefined) {
-      const localNodeState = this.#changing === null ? "inactive" : "pending";
+      const idle = this.#locked === null ? "inactive" : "locked";
+      const localNodeState = this.#changing === null ? idle : "pending";
       const none = { nodeId: "", nodeAddr: "", isManager: false, error: "", remoteManagers: [] };
       return { localNodeState, ...none };
     }
@@ -233,6 +237,7 @@ export class Lifecycle implements NodeLifecycle {
   leave(force: boolean, signal: AbortSignal): Promise<void> {
     return this.#change("leave", async () => {
       const running = this.#running;
+      if (this.#locked !== null && force) return this.#forget();
       if (running === null) throw new SwarmError("unavailable", NOT_IN);
       const { manager } = running.node;
       if (manager !== null && !force) {
@@ -286,23 +291,29 @@ export class Lifecycle implements NodeLifecycle {
     });
   }
 
-  async unlock(): Promise<void> {
-    const inCluster = this.#running !== null;
-    throw new SwarmError(
-      inCluster ? "already_exists" : "unavailable",
-      inCluster ? "swarm is not locked" : NOT_IN,
-    );
+  /** Opens the keys on disk and goes on where this manager stopped. */
+  unlock(key: string, signal: AbortSignal): Promise<void> {
+    return this.#change("unlock", async () => {
+      const state = this.#locked;
+      if (state === null) throw new SwarmError("already_exists", "swarm is not locked");
+      this.#identity.unlock(parseUnlockKey(key));
+      this.#locked = null;
+      await this.#resume(state);
+      const running = this.#mustBeIn();
+      const limit = timeoutSignal(this.#deps.clock, INIT_WAIT_MS);
+      const ready = running.node.whenManager(AbortSignal.any([signal, limit]));
+      await Promise.race([ready, running.failed]).catch((error: unknown) => {
+        // Without a quorum it comes up later: it is unlocked all the same.
+        if (!limit.aborted) throw error;
+      });
+    });
   }
 
-  async unlockKey(): Promise<string> {
-    return "";
-  }
-
-  async rotateUnlockKey(): Promise<void> {
-    throw new SwarmError(
-      "unimplemented",
-      "managers of this version are never locked: there is no unlock key to rotate",
-    );
+  async unlockKey(signal: AbortSignal): Promise<string> {
+    const manager = this.#running?.node.manager ?? null;
+    if (manager === null) throw new SwarmError("unavailable", NOT_IN);
+    await manager.raft.readBarrier(signal);
+    return clusterOf(manager.store.view).unlockKey ?? "";
   }
 
   /** False when it takes so long that it goes on in the background. */
@@ -401,7 +412,8 @@ export class Lifecycle implements NodeLifecycle {
   }
 
   #mustBeOut(): void {
-    if (this.#running !== null) throw new SwarmError("unavailable", ALREADY_IN);
+    const isIn = this.#running !== null || this.#locked !== null;
+    if (isIn) throw new SwarmError("unavailable", ALREADY_IN);
   }
 
   #addresses(request: {
@@ -443,40 +455,11 @@ export class Lifecycle implements NodeLifecycle {
     certificatePem: string,
     signal: AbortSignal,
   ): Promise<void> {
-    const { ids } = this.#deps;
-    const { nodeId, clusterId } = this.#identity.current();
     const manager = await Promise.race([running.node.whenOpen(signal), running.failed]);
     await manager.raft.readBarrier(signal);
-    const node = nodeRow({
-      nodeId,
-      role: "manager",
-      availability: request.availability,
-      advertiseAddr: running.node.state.advertiseAddr,
-      remoteIp: hostOf(running.node.state.advertiseAddr),
-      hostname: hostname(),
-      certificatePem,
-    });
-    const changes: Change[] = [
-      {
-        op: "create",
-        table: "cluster",
-        row: {
-          id: clusterId,
-          spec: request.spec,
-          rootCa: root,
-          joinTokens: {
-            worker: newJoinToken(root.certPem, ids),
-            manager: newJoinToken(root.certPem, ids),
-          },
-          defaultAddrPool: request.defaultAddrPool,
-          subnetSize: request.subnetSize,
-          dataPathPort: request.dataPathPort,
-          rootRotationInProgress: false,
-        },
-      },
-      { op: "create", table: "nodes", row: node },
-      createIngress(manager.store.view, request, ids.newId()),
-    ];
+    const { advertiseAddr } = running.node.state;
+    const founder = { ...this.#identity.current(), certificatePem, advertiseAddr };
+    const changes = foundingRows(manager.store.view, founder, request, root, this.#deps.ids);
     await manager.store.submit(changes, signal);
     await running.node.whenManager(signal);
   }
@@ -541,7 +524,9 @@ export class Lifecycle implements NodeLifecycle {
     const running = this.#running;
     await this.#end();
     this.#running = null;
-    if (running !== null) await this.#markLeaving(running.node.state);
+    const state = running?.node.state ?? this.#locked;
+    this.#locked = null;
+    if (state !== null) await this.#markLeaving(state);
     await this.#erase();
   }
 

@@ -1,9 +1,8 @@
-import { randomBytes } from "node:crypto";
-import { mkdir, open, readFile, rm } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { aborted, TaskGroup } from "../base/async.ts";
 import type { Clock } from "../base/clock.ts";
-import { errorMessage, InvariantError, SwarmError } from "../base/errors.ts";
+import { errorMessage, InvariantError } from "../base/errors.ts";
 import type { IdSource } from "../base/ids.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Rng } from "../base/rng.ts";
@@ -21,7 +20,7 @@ import { nextTurn } from "../raft/driver/turns.ts";
 import { RaftDriver } from "../raft/driver.ts";
 import type { PeerInfo, RaftNode } from "../raft/ports.ts";
 import { LevelRaftStorage } from "../raft/storage/level-storage.ts";
-import { AesGcmSealer, DEK_BYTES } from "../raft/storage/sealer.ts";
+import { AesGcmSealer } from "../raft/storage/sealer.ts";
 import { GrpcRaftTransport, raftServiceHandlers } from "../raft/transport/grpc-transport.ts";
 import type { RpcClients } from "../rpc/clients.ts";
 import { CAService } from "../rpc/gen/swarmd/v1/ca.ts";
@@ -35,7 +34,11 @@ import { peerOf, RpcServer } from "../rpc/server.ts";
 import { ReplicatedStore } from "../state/store.ts";
 import { newJoinToken } from "../tls/ca.ts";
 import { CA_ACCESS, caHandlers } from "../tls/ca-service.ts";
+import type { IdentityStore } from "../tls/identity-store.ts";
+import { newUnlockKey } from "../tls/unlock-key.ts";
+import { KeyGuard } from "./autolock.ts";
 import { effectiveRole, leaderAddrOf, StateCaBackend } from "./ca-backend.ts";
+import { loadDek } from "./dek-file.ts";
 import { GROUP_ACCESS, groupHandlers } from "./group.ts";
 import { LeaderDuties } from "./leader.ts";
 import { logLimitsOf } from "./log-limits.ts";
@@ -58,7 +61,7 @@ export interface ManagerOptions {
 }
 
 export interface ManagerDeps {
-  readonly identity: IdentitySource;
+  readonly identity: IdentitySource & Pick<IdentityStore, "unlockKey" | "protect">;
   readonly clients: RpcClients;
   /** For the Raft streams: quick to notice a silent peer. */
   readonly raftClients: RpcClients;
@@ -91,6 +94,7 @@ export class Manager {
     this.store = store;
     const tokens = {
       newJoinToken: (_role: NodeRole, rootCertPem: string) => newJoinToken(rootCertPem, ids),
+      newUnlockKey,
     };
     const logs = (): LogSource | null => this.#dispatcher()?.logs ?? null;
     const service = new ControlService({ nodeId }, { store, raft, tokens, logs, clock });
@@ -138,7 +142,7 @@ export class Manager {
   static async open(options: ManagerOptions, deps: ManagerDeps): Promise<Manager> {
     const { clock, rng, logger } = deps;
     const raftDir = raftDirOf(options.dataDir);
-    const sealer = new AesGcmSealer({ dek: await loadDek(raftDir) });
+    const sealer = new AesGcmSealer({ dek: await loadDek(raftDir, deps.identity.unlockKey) });
     const storage = new LevelRaftStorage({ dir: raftDir, keepOldSnapshots: 0 }, { sealer, clock });
     const store = new ReplicatedStore({}, { clock, logger });
     const { clusterId, self } = options;
@@ -208,6 +212,9 @@ export class Manager {
     });
     // Raft ends last: leadership is handed over while it still answers.
     group.start("raft", inner => this.raft.run(inner));
+    const raftDir = raftDirOf(this.#options.dataDir);
+    const guard = new KeyGuard({ raftDir }, { ...this.#deps, store: this.store });
+    group.start("keys", inner => guard.run(inner));
     try {
       await Promise.race([group.done, aborted(signal)]);
     } finally {
@@ -263,26 +270,4 @@ export async function eraseLog(dataDir: string): Promise<void> {
 
 export function raftDirOf(dataDir: string): string {
   return join(dataDir, "raft");
-}
-
-/** The key that log and snapshots are sealed with; made with the directory. */
-export async function loadDek(raftDir: string): Promise<Uint8Array> {
-  const path = join(raftDir, "dek");
-  await mkdir(raftDir, { recursive: true, mode: 0o700 });
-  try {
-    const key = await readFile(path);
-    if (key.length === DEK_BYTES) return key;
-    throw new SwarmError(
-      "data_loss",
-      `${path} is damaged: remove this node from the cluster and join it again`,
-    );
-  } catch (error) {
-    if (!(error instanceof Error && "code" in error && error.code === "ENOENT")) throw error;
-  }
-  const key = randomBytes(DEK_BYTES);
-  const file = await open(path, "wx", 0o600);
-  await file.writeFile(key);
-  await file.sync();
-  await file.close();
-  return key;
 }

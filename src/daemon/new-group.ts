@@ -13,7 +13,8 @@ import {
 } from "../recovery/raft-log.ts";
 import type { StateImage } from "../state/core/snapshot-codec.ts";
 import { syncDir } from "../tls/private-files.ts";
-import { loadDek, raftDirOf } from "./manager.ts";
+import { loadDek } from "./dek-file.ts";
+import { raftDirOf } from "./manager.ts";
 
 /*
  * A new group's log is written beside the old one: in `raft.building`, then, whole and durable,
@@ -24,12 +25,13 @@ const BUILDING = "raft.building";
 const NEXT = /^raft\.next-(\d+)$/;
 
 interface Deps {
+  readonly identity: { readonly unlockKey: string | null };
   readonly clock: Clock;
   readonly logger: Logger;
 }
 
-async function logDeps(dir: string, { clock, logger }: Deps): Promise<RaftLogDeps> {
-  const sealer = new AesGcmSealer({ dek: await loadDek(dir) });
+async function logDeps(dir: string, { identity, clock, logger }: Deps): Promise<RaftLogDeps> {
+  const sealer = new AesGcmSealer({ dek: await loadDek(dir, identity.unlockKey) });
   return { sealer, clock, logger, nextTurn };
 }
 

@@ -238,6 +238,8 @@ export interface Cluster extends RowMeta {
     readonly keyPem: string;
   };
   readonly joinTokens: { readonly worker: string; readonly manager: string };
+  /** What opens locked managers, `SWMKEY-1-…`; empty or absent without autolock. */
+  readonly unlockKey?: string;
   readonly defaultAddrPool: readonly string[];
   readonly subnetSize: number;
   readonly dataPathPort: number;

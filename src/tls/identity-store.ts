@@ -15,6 +15,7 @@ import {
   syncDir,
   writeNewPrivateFile,
 } from "./private-files.ts";
+import { isSealedPrivateKey, openPrivateKey, sealPrivateKey } from "./unlock-key.ts";
 
 const CERT = "node.crt";
 const KEY = "node.key";
@@ -36,6 +37,12 @@ interface Loaded {
   readonly validity: Validity;
 }
 
+/** What is on disk: a whole identity, or one whose private key is sealed with an unlock key. */
+interface Stored {
+  readonly loaded: Loaded | null;
+  readonly sealed: Credentials | null;
+}
+
 /**
  * This node's certificate and key on disk, `<data-dir>/certificates`.
  *
@@ -49,11 +56,15 @@ export class IdentityStore implements IdentitySource {
   readonly #logger: Logger;
   readonly #listeners = new Set<(identity: Identity) => void>();
   #loaded: Loaded | null;
+  /** Read, but of no use before `unlock`. */
+  #sealed: Credentials | null;
+  #unlockKey: string | null = null;
   #writing: Promise<void> = Promise.resolve();
 
-  private constructor(dir: string, loaded: Loaded | null, logger: Logger) {
+  private constructor(dir: string, stored: Stored, logger: Logger) {
     this.#dir = dir;
-    this.#loaded = loaded;
+    this.#loaded = stored.loaded;
+    this.#sealed = stored.sealed;
     this.#logger = logger;
   }
 
@@ -67,13 +78,49 @@ export class IdentityStore implements IdentitySource {
   ): Promise<IdentityStore> {
     const dir = join(options.dataDir, "certificates");
     const generation = (await checkPrivateDir(dir)) ? await currentGeneration(dir) : null;
-    const loaded = generation === null ? null : await load(join(dir, generation));
-    return new IdentityStore(dir, loaded, deps.logger);
+    const none = { loaded: null, sealed: null };
+    const stored = generation === null ? none : await load(join(dir, generation));
+    return new IdentityStore(dir, stored, deps.logger);
   }
 
   /** Whether this node has an identity: it is part of a cluster. */
   get present(): boolean {
-    return this.#loaded !== null;
+    return this.#loaded !== null || this.#sealed !== null;
+  }
+
+  /** There is an identity, and an unlock key is needed to use it. */
+  get locked(): boolean {
+    return this.#sealed !== null;
+  }
+
+  /** What the private key on disk is sealed with; null = nothing. */
+  get unlockKey(): string | null {
+    return this.#unlockKey;
+  }
+
+  /** Opens a locked identity. Throws unauthenticated when the key is not the one. */
+  unlock(unlockKey: string): void {
+    const sealed = this.#sealed;
+    if (sealed === null) return;
+    const keyPem = openPrivateKey(sealed.keyPem, unlockKey);
+    this.#loaded = verify({ ...sealed, keyPem }, this.#dir);
+    this.#sealed = null;
+    this.#unlockKey = unlockKey;
+  }
+
+  /** From now on the private key lies on disk sealed with `unlockKey`; null = open. */
+  protect(unlockKey: string | null): Promise<void> {
+    return this.#serially(async () => {
+      if (unlockKey === this.#unlockKey) return;
+      const before = this.#unlockKey;
+      this.#unlockKey = unlockKey;
+      try {
+        await this.#write(this.#require().identity);
+      } catch (error) {
+        this.#unlockKey = before;
+        throw error;
+      }
+    });
   }
 
   current(): Identity {
@@ -105,6 +152,8 @@ export class IdentityStore implements IdentitySource {
     return this.#serially(async () => {
       await removeTree(this.#dir);
       this.#loaded = null;
+      this.#sealed = null;
+      this.#unlockKey = null;
     });
   }
 
@@ -130,7 +179,7 @@ export class IdentityStore implements IdentitySource {
     await ensurePrivateDir(path);
     await Promise.all([
       writeNewPrivateFile(join(path, CERT), credentials.certPem),
-      writeNewPrivateFile(join(path, KEY), credentials.keyPem),
+      writeNewPrivateFile(join(path, KEY), sealPrivateKey(credentials.keyPem, this.#unlockKey)),
       writeNewPrivateFile(join(path, CA), credentials.caPem),
     ]);
     await syncDir(path);
@@ -192,14 +241,16 @@ async function nextGeneration(dir: string): Promise<string> {
   return `generation-${Math.max(0, ...used) + 1}`;
 }
 
-async function load(path: string): Promise<Loaded> {
+async function load(path: string): Promise<Stored> {
   await checkPrivateDir(path);
   const [certPem, keyPem, caPem] = await Promise.all([
     readPart(path, CERT),
     readPart(path, KEY),
     readPart(path, CA),
   ]);
-  return verify({ certPem, keyPem, caPem }, path);
+  const credentials = { certPem, keyPem, caPem };
+  if (isSealedPrivateKey(keyPem)) return { loaded: null, sealed: credentials };
+  return { loaded: verify(credentials, path), sealed: null };
 }
 
 async function readPart(path: string, file: string): Promise<string> {

@@ -93,7 +93,7 @@ export class SimManager {
       {
         store,
         raft,
-        tokens: { newJoinToken: role => `token-${role}` },
+        tokens: { newJoinToken: role => `token-${role}`, newUnlockKey: () => "unlock-key" },
         logs: () => this.dispatcher?.logs ?? null,
         clock,
       },

@@ -142,9 +142,6 @@ export class ScriptedLifecycle implements NodeLifecycle {
   async unlockKey(): Promise<string> {
     return "";
   }
-  async rotateUnlockKey(): Promise<void> {
-    this.asked.push(["rotateUnlockKey"]);
-  }
   control(): ForwardingClient | null {
     return this.ready ? this.#rig.client : null;
   }
@@ -206,6 +203,7 @@ export function controlRig(
     { op: "create", table: "members", row: member },
   );
   let tokens = 0;
+  let unlockKeys = 0;
   const service = new ControlService(
     { nodeId: SELF_ID },
     {
@@ -214,6 +212,10 @@ export function controlRig(
       clock,
       logs: () => options.logs ?? null,
       tokens: {
+        newUnlockKey: () => {
+          unlockKeys += 1;
+          return `SWMKEY-1-${unlockKeys}`;
+        },
         newJoinToken: role => {
           tokens += 1;
           return `SWMTKN-1-${role}-${tokens}`;

@@ -218,7 +218,7 @@ t.test("unlocking and keys", async t => {
   await ask("POST", `/swarm/update?version=${Version.Index}&rotateManagerUnlockKey=true`, {
     json: {},
   });
-  t.same(lifecycle.asked, [["rotateUnlockKey"]]);
+  t.same(lifecycle.asked, [], "the key is the cluster's");
   lifecycle.become("preparing");
   lifecycle.info = { ...lifecycle.info, localNodeState: "locked" };
   t.match(

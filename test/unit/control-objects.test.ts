@@ -89,7 +89,8 @@ t.test("the swarm's spec and tokens", async t => {
   t.notOk("rootCa" in (await swarm()), "the root key stays");
   const change = async (spec: object, more = {}) => {
     const { version } = await swarm();
-    const args = { spec, version, rotateWorkerToken: false, rotateManagerToken: false, ...more };
+    const kept = { rotateWorkerToken: false, rotateManagerToken: false, rotateUnlockKey: false };
+    const args = { spec, version, ...kept, ...more };
     return refusal(rig, "swarm.update", args);
   };
   t.equal(await change({ Orchestration: { TaskHistoryRetentionLimit: 0 } }), "done");
@@ -98,6 +99,17 @@ t.test("the swarm's spec and tokens", async t => {
   t.equal(spec.Raft.SnapshotInterval, 10_000, "what is not said is the default");
   t.equal(await change(spec, { rotateWorkerToken: true }), "done");
   const rotated = (await swarm()).joinTokens;
+  const unlockKey = () => [...rig.store.view.table("cluster").all()][0]?.unlockKey;
+  t.notOk(unlockKey());
+  t.equal(await change({ EncryptionConfig: { AutoLockManagers: true } }), "done");
+  t.equal(unlockKey(), "SWMKEY-1-1");
+  t.equal(await change((await swarm()).spec), "done");
+  t.equal(unlockKey(), "SWMKEY-1-1", "kept while autolock is on");
+  t.equal(await change((await swarm()).spec, { rotateUnlockKey: true }), "done");
+  t.equal(unlockKey(), "SWMKEY-1-2");
+  t.notOk("unlockKey" in (await swarm()), "only asked for by itself");
+  t.equal(await change({ EncryptionConfig: { AutoLockManagers: false } }), "done");
+  t.equal(unlockKey(), "");
   t.not(rotated.worker, joinTokens.worker);
   t.equal(rotated.manager, joinTokens.manager);
   t.equal(await change({ Name: "other" }), '400 swarm spec must be named "default"');

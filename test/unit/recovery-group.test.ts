@@ -183,13 +183,13 @@ t.test("the prepared log takes its place when node.json names it, and only then"
   const old = (): unknown => mkdirSync(join(dir, "raft", "old"), { recursive: true });
 
   old();
-  await prepareNewGroup(dir, group, DEPS);
+  await prepareNewGroup(dir, group, { ...DEPS, identity: { unlockKey: null } });
   t.same(names(), ["raft", "raft.next-8"]);
   await adoptNewGroup(dir, OLD.raftId);
   t.same(names(), ["raft"], "not named: the crash came before");
   t.same(readdirSync(join(dir, "raft")), ["old"]);
 
-  await prepareNewGroup(dir, group, DEPS);
+  await prepareNewGroup(dir, group, { ...DEPS, identity: { unlockKey: null } });
   await adoptNewGroup(dir, NEW.raftId);
   await adoptNewGroup(dir, NEW.raftId);
   t.same(names(), ["raft"]);

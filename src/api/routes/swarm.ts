@@ -87,11 +87,9 @@ async function update(exchange: Exchange): Promise<void> {
     version: versionParam(query, badVersion("swarm")),
     rotateWorkerToken: boolParam(query, "rotateWorkerToken"),
     rotateManagerToken: boolParam(query, "rotateManagerToken"),
+    rotateUnlockKey: boolParam(query, "rotateManagerUnlockKey"),
   };
   await control.call("swarm.update", args, exchange.signal);
-  if (boolParam(query, "rotateManagerUnlockKey")) {
-    await exchange.deps.lifecycle.rotateUnlockKey(exchange.signal);
-  }
   exchange.replyEmpty(200);
 }
 

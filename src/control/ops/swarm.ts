@@ -1,6 +1,6 @@
 import { SwarmError } from "../../base/errors.ts";
 import { DEFAULT_SWARM_SPEC } from "../../model/defaults.ts";
-import type { Cluster } from "../../model/rows.ts";
+import type { Cluster, SwarmSpec } from "../../model/rows.ts";
 import { normalizeSwarmSpec, validateSwarmSpec } from "../../model/validate-cluster.ts";
 import type { StateView } from "../../model/view.ts";
 import type { OperationContext } from "../context.ts";
@@ -13,9 +13,9 @@ export function clusterOf(view: StateView): Cluster {
   throw new SwarmError("not_found", "This node is not part of a swarm");
 }
 
-/** The root key stays where it is. */
+/** The root key and the unlock key stay where they are. */
 function withoutKey(cluster: Cluster): PublicCluster {
-  const { rootCa, ...rest } = cluster;
+  const { rootCa, unlockKey: _, ...rest } = cluster;
   return { ...rest, rootCertPem: rootCa.certPem };
 }
 
@@ -44,12 +44,23 @@ export async function updateSwarm(
         op: "patch",
         table: "cluster",
         id: cluster.id,
-        fields: { spec, joinTokens },
+        fields: { spec, joinTokens, unlockKey: nextUnlockKey(ctx, cluster, spec, args) },
         ifVersion: cluster.version,
       },
     ]);
   });
   return {};
+}
+
+/** There is one exactly while autolock is on (SwarmKit controlapi UpdateCluster). */
+function nextUnlockKey(
+  ctx: OperationContext,
+  cluster: Cluster,
+  spec: SwarmSpec,
+  args: OperationArgs<"swarm.update">,
+): string {
+  if (!spec.EncryptionConfig.AutoLockManagers) return "";
+  return args.rotateUnlockKey || !cluster.unlockKey ? ctx.tokens.newUnlockKey() : cluster.unlockKey;
 }
 
 export function systemInfo(ctx: OperationContext): OperationResult<"system.info"> {
