@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Clock } from "../base/clock.ts";
 import { SwarmError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
+import type { LoopHealth } from "../base/loop-health.ts";
 import type { ControlClient } from "../control/ports.ts";
 import type { EngineClient } from "./engine.ts";
 import { parseJson, readBody } from "./json-body.ts";
@@ -20,6 +21,7 @@ export interface ApiDeps {
   readonly rng: { uint32(): number };
   readonly clock: Clock;
   readonly logger: Logger;
+  readonly loopHealth?: () => LoopHealth;
   /** swarmd's own version. */
   readonly productVersion: string;
 }

@@ -5,6 +5,7 @@ import type { Clock } from "../base/clock.ts";
 import { SwarmError } from "../base/errors.ts";
 import type { IdSource } from "../base/ids.ts";
 import type { Logger } from "../base/logger.ts";
+import type { LoopHealth } from "../base/loop-health.ts";
 import type { Rng } from "../base/rng.ts";
 import { EngineClient } from "./engine.ts";
 import { toHttpError } from "./errors.ts";
@@ -30,6 +31,8 @@ export interface ApiServerOptions {
 
 export interface ApiServerDeps {
   readonly lifecycle: NodeLifecycle;
+  /** How promptly this process' event loop runs; absent: not measured. */
+  readonly loopHealth?: () => LoopHealth;
   readonly ids: IdSource;
   readonly rng: Rng;
   readonly clock: Clock;

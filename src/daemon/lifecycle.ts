@@ -175,6 +175,12 @@ export class Lifecycle implements NodeLifecycle {
     };
   }
 
+  /** What this node has done so far, for diagnosis; 0 while it is no manager. */
+  counters(): Readonly<Record<string, number>> {
+    const status = this.#running?.node.manager?.raft.status();
+    return { applied: status?.applied ?? 0, appended: status?.lastIndex ?? 0 };
+  }
+
   control(): ControlClient | null {
     return this.#running?.node.manager?.control ?? null;
   }

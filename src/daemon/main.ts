@@ -5,6 +5,7 @@ import { parseArgs } from "node:util";
 import { ApiServer } from "../api/server.ts";
 import { newDeferred } from "../base/async.ts";
 import { errorMessage, isSwarmError, SwarmError } from "../base/errors.ts";
+import { LoopMonitor } from "../system/loop-monitor.ts";
 import { KernelRng, newIdSource, newLogger, realClock } from "../system/real.ts";
 import { type DaemonConfig, DEFAULT_CONFIG_FILE, loadConfig, SETTINGS } from "./config.ts";
 import { lockDataDir } from "./data-dir.ts";
@@ -105,15 +106,18 @@ async function serve(config: DaemonConfig): Promise<number> {
     const { dataDir } = config;
     await ensureDataFormat({ dataDir, productVersion: PRODUCT_VERSION }, { logger });
     const lifecycle = await Lifecycle.open({ config, runDir }, shared);
+    const counters = (): Readonly<Record<string, number>> => lifecycle.counters();
+    const loop = new LoopMonitor({ clock: realClock, logger, counters });
     const api = new ApiServer(
       {
         socketPath: config.socket,
         engineSocketPath: config.engineSocket,
         productVersion: PRODUCT_VERSION,
       },
-      { lifecycle, ...shared },
+      { lifecycle, loopHealth: () => loop.health(), ...shared },
     );
     try {
+      loop.start();
       await api.start();
       logger.info("ready", { socket: config.socket });
       const signal = await Promise.race([stopped.promise, lifecycle.failed]);
@@ -122,6 +126,7 @@ async function serve(config: DaemonConfig): Promise<number> {
       // Leadership is handed over while the API still answers.
       await lifecycle.close();
       await api.close();
+      loop.stop();
     }
     return EXIT.ok;
   } catch (error) {

@@ -83,10 +83,11 @@ async function version(exchange: Exchange): Promise<void> {
 
 /** What `swarmd status` shows; answered without a quorum and outside a cluster. */
 async function status(exchange: Exchange): Promise<void> {
-  const { lifecycle, productVersion } = exchange.deps;
+  const { lifecycle, productVersion, loopHealth } = exchange.deps;
   const control = lifecycle.control();
   const raft = control === null ? null : await control.call("system.status", {}, exchange.signal);
-  exchange.reply(200, { version: productVersion, node: lifecycle.state(), raft });
+  const eventLoop = loopHealth?.() ?? null;
+  exchange.reply(200, { version: productVersion, node: lifecycle.state(), raft, eventLoop });
 }
 
 export const SYSTEM_ROUTES: readonly ApiRoute[] = [
