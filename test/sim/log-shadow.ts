@@ -2,25 +2,41 @@ import type { Entry } from "../../src/raft/core/types.ts";
 
 const FNV_PRIME = 0x01000193;
 const FNV_OFFSET = 0x811c9dc5;
-const hashes = new WeakMap<Uint8Array, number>();
 
-/** Of kind and content; remembered by the bytes, which nobody changes. */
-export function entryHash({ kind, data }: Pick<Entry, "kind" | "data">): number {
-  const known = hashes.get(data);
-  if (known !== undefined) return known;
-  let hash = kind === "normal" ? FNV_OFFSET : FNV_PRIME;
-  for (const byte of data) hash = Math.imul(hash ^ byte, FNV_PRIME);
-  hash >>>= 0;
-  hashes.set(data, hash);
-  return hash;
+interface Hashed {
+  readonly kind: Entry["kind"];
+  readonly data: Uint8Array;
+  readonly hash: number;
+}
+
+/** Hashes of entries by kind and content. Each entry is seen many times and hashed once. */
+export class EntryHashes {
+  readonly #known = new Map<number, Hashed>();
+
+  of({ index, kind, data }: Pick<Entry, "index" | "kind" | "data">): number {
+    const known = this.#known.get(index);
+    if (known !== undefined && known.kind === kind && Buffer.compare(known.data, data) === 0) {
+      return known.hash;
+    }
+    let hash = kind === "normal" ? FNV_OFFSET : FNV_PRIME;
+    for (const byte of data) hash = Math.imul(hash ^ byte, FNV_PRIME);
+    hash >>>= 0;
+    this.#known.set(index, { kind, data, hash });
+    return hash;
+  }
 }
 
 /** What one log holds, as terms and hashes by index: the checkers' copy. */
 export class LogShadow {
+  readonly #of: EntryHashes;
   #base = 0;
   #baseTerm = 0;
   #terms: number[] = [];
   #hashes: number[] = [];
+
+  constructor(hashes: EntryHashes) {
+    this.#of = hashes;
+  }
 
   /** The last index that a snapshot covers. */
   get base(): number {
@@ -66,12 +82,12 @@ export class LogShadow {
     for (const entry of entries) {
       if (entry.index <= this.#base) continue;
       this.#terms.push(entry.term);
-      this.#hashes.push(entryHash(entry));
+      this.#hashes.push(this.#of.of(entry));
     }
   }
 
   copy(): LogShadow {
-    const copy = new LogShadow();
+    const copy = new LogShadow(this.#of);
     copy.#base = this.#base;
     copy.#baseTerm = this.#baseTerm;
     copy.#terms = [...this.#terms];

@@ -14,6 +14,8 @@ const MAX_FULL_MS = 15_000;
 const MAX_ERROR_MS = 3_000;
 const MAX_CLOCK_JUMP_MS = 3_600_000;
 const MAX_LOST_MS = 10_000;
+/** A fault lasts at most so many times the mean between two of its kind: most of the time none does. */
+const MAX_OVERLAP = 1.5;
 const MIN_VOTERS_TO_LOSE_ONE = 3;
 
 /** Makes things go wrong at random times, each kind as often as the plan says. */
@@ -23,6 +25,8 @@ export class Nemesis {
   readonly #chance: Chance;
   readonly #actions: Readonly<Record<FaultKind, () => void>>;
   #stopped = false;
+  /** Between two faults of the kind that is at work. */
+  #meanMs = 0;
   readonly counts = new Map<FaultKind, number>();
 
   constructor(cluster: Cluster, operator: Operator) {
@@ -45,6 +49,7 @@ export class Nemesis {
     this.#cluster.world.after(this.#chance.exponential(meanMs), () => {
       if (this.#stopped) return;
       this.counts.set(kind, (this.counts.get(kind) ?? 0) + 1);
+      this.#meanMs = meanMs;
       this.#actions[kind]();
       this.#schedule(kind, meanMs);
     });
@@ -52,7 +57,8 @@ export class Nemesis {
 
   /** Undoes a fault later, unless the nemesis has stopped by then. */
   #later(maxMs: number, undo: () => void): void {
-    this.#cluster.world.after(this.#chance.logUniform(maxMs / 100, maxMs), () => {
+    const longestMs = Math.min(maxMs, this.#meanMs * MAX_OVERLAP);
+    this.#cluster.world.after(this.#chance.logUniform(longestMs / 50, longestMs), () => {
       if (!this.#stopped) undo();
     });
   }

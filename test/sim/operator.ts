@@ -90,6 +90,7 @@ export class Operator {
     if (host.state !== "lost" && this.#chance.is(ZOMBIE_SHARE)) {
       await this.#cluster.world.sleep(this.#chance.float(0, ZOMBIE_MS));
     }
+    await this.#goOn();
     host.retire();
     this.busy = false;
   }
@@ -120,7 +121,7 @@ export class Operator {
     const { world, trace } = this.#cluster;
     for (;;) {
       const { leader } = this.#cluster;
-      if (this.#stopped) await new Promise<void>(() => undefined);
+      await this.#goOn();
       if (leader !== null) {
         try {
           await this.#cluster.ask(leader, work);
@@ -131,6 +132,11 @@ export class Operator {
       }
       await world.sleep(RETRY_MS);
     }
+  }
+
+  /** Never returns once the operator has stopped. */
+  async #goOn(): Promise<void> {
+    if (this.#stopped) await new Promise<void>(() => undefined);
   }
 
   async #until(done: () => boolean): Promise<void> {

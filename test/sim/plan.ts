@@ -54,7 +54,7 @@ export interface Plan {
 
 const MIN_FAULT_MS = 2_000;
 const MAX_FAULT_MS = 60_000;
-const FAULT_SHARE = 0.45;
+const FAULT_SHARE = 0.4;
 /** Damage costs a manager each time, so it is rarer. */
 const RARE: ReadonlySet<FaultKind> = new Set<FaultKind>(["disk-damage"]);
 const RARITY = 3;
@@ -101,7 +101,7 @@ export function drawPlan(chance: Chance): Plan {
       tickMs: chance.pick([50, 100, 100, 200, 500]),
       electionTicks: 10,
       heartbeatTicks: 1,
-      snapshotEntries: Math.round(chance.logUniform(20, 2_000)),
+      snapshotEntries: Math.round(chance.logUniform(20, 500)),
       logEntriesForSlowFollowers: chance.pick([0, 5, 50, 500]),
     },
     network: drawNetwork(chance),

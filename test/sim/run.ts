@@ -121,6 +121,7 @@ export class Run {
       },
       (error: unknown) => witness.fail("founding", errorMessage(error)),
     );
+    await nextTurn();
     const sound = await this.#passes(FOUNDING_MS, () => founded);
     if (sound && !founded) witness.fail("liveness", "the cluster was not founded");
     trace.note(`founded after ${Math.round(world.nowMs)} ms`);

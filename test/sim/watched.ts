@@ -23,7 +23,7 @@ import type { Witness } from "./witness.ts";
 import type { World } from "./world.ts";
 
 /** Entries between two comparisons of the managers' states. */
-const DIGEST_EVERY = 32;
+const DIGEST_EVERY = 64;
 
 export interface WatchDeps {
   readonly raftId: RaftId;

@@ -10,7 +10,7 @@ import type {
   SnapshotMeta,
 } from "../../src/raft/core/types.ts";
 import type { AppendBatch, StoredState } from "../../src/raft/storage/raft-storage.ts";
-import { entryHash, LogShadow } from "./log-shadow.ts";
+import { EntryHashes, LogShadow } from "./log-shadow.ts";
 
 /** The first property that was seen broken. */
 export interface Violation {
@@ -30,13 +30,18 @@ interface Written extends Committed {
 /** What is known of one member, over all its processes. */
 class MemberRecord {
   /** As its core has handed it out for writing. */
-  readonly log = new LogShadow();
+  readonly log: LogShadow;
   /** As its storage has acknowledged it. */
-  disk = new LogShadow();
+  disk: LogShadow;
   hardState: HardState = { term: 0, vote: 0, commit: 0 };
   /** A write under way: after a crash it may or may not be there. */
   writing: AppendBatch | null = null;
   commit = 0;
+
+  constructor(hashes: EntryHashes) {
+    this.log = new LogShadow(hashes);
+    this.disk = new LogShadow(hashes);
+  }
 }
 
 export interface MembershipNow {
@@ -63,6 +68,7 @@ function entryKey(index: number, term: number): number {
  * the code under test works.
  */
 export class Witness {
+  readonly #hashes = new EntryHashes();
   readonly #members = new Map<RaftId, MemberRecord>();
   readonly #leaders = new Map<number, RaftId>();
   readonly #votes = new Map<number, Map<RaftId, RaftId>>();
@@ -98,7 +104,7 @@ export class Witness {
   opened(raftId: RaftId, state: StoredState | null): void {
     const member = this.#member(raftId);
     if (state === null) return;
-    const loaded = new LogShadow();
+    const loaded = new LogShadow(this.#hashes);
     const { hardState } = state;
     if (state.snapshot !== null) loaded.reset(state.snapshot.index, state.snapshot.term);
     loaded.put(state.entries);
@@ -149,7 +155,7 @@ export class Witness {
     for (const entry of batch.entries) {
       this.#keepChange(entry);
       const { index, term } = entry;
-      this.#settle(index, { term, hash: entryHash(entry) });
+      this.#settle(index, { term, hash: this.#hashes.of(entry) });
     }
   }
 
@@ -175,7 +181,7 @@ export class Witness {
       }
       const key = entryKey(index, term);
       const known = this.#written.get(key);
-      const hash = entryHash(entry);
+      const hash = this.#hashes.of(entry);
       if (known === undefined) this.#written.set(key, { term, hash, previousTerm });
       else if (known.hash !== hash || known.previousTerm !== previousTerm) {
         this.fail(
@@ -331,7 +337,7 @@ export class Witness {
         "state-machine-safety",
         `member ${raftId} applies ${index}, which is not committed`,
       );
-    } else if (committed.hash !== entryHash({ kind: "normal", data })) {
+    } else if (committed.hash !== this.#hashes.of({ index, kind: "normal", data })) {
       this.fail("state-machine-safety", `member ${raftId} applies another entry ${index}`);
     }
   }
@@ -364,7 +370,7 @@ export class Witness {
   #member(raftId: RaftId): MemberRecord {
     let member = this.#members.get(raftId);
     if (member === undefined) {
-      member = new MemberRecord();
+      member = new MemberRecord(this.#hashes);
       this.#members.set(raftId, member);
     }
     return member;
