@@ -37,7 +37,7 @@ import {
   timeoutSignal,
 } from "./cluster-node.ts";
 import type { DaemonConfig } from "./config.ts";
-import { foundingRows } from "./founding.ts";
+import { founderReady, foundingRows } from "./founding.ts";
 import { removalAdvice } from "./leave-advice.ts";
 import { raftDirOf } from "./manager.ts";
 import { movedState } from "./move.ts";
@@ -468,6 +468,7 @@ export class Lifecycle implements NodeLifecycle {
     const changes = foundingRows(manager.store.view, founder, request, root, this.#deps.ids);
     await manager.store.submit(changes, signal);
     await running.node.whenManager(signal);
+    await founderReady(manager.store, founder.nodeId, this.#deps.clock, signal);
   }
 
   /** Through the first of the addresses that answers. */
