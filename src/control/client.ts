@@ -106,6 +106,8 @@ export class ForwardingClient implements ControlClient {
     // Time without any leader is limited; a leader that answers slowly is not "no leader".
     let giveUpAtMs = clock.monoMs() + LEADER_WAIT_MS;
     let uncertain = false;
+    const inDoubt = (error: unknown): unknown =>
+      uncertain && !isFinal(error) ? unknownOutcome(error) : error;
     for (;;) {
       let sent = false;
       try {
@@ -115,14 +117,15 @@ export class ForwardingClient implements ControlClient {
       } catch (error) {
         const unknown = isSwarmError(error, "unknown_outcome");
         uncertain ||= sent && (unknown || deadline.expired);
-        const over = deadline.signal.aborted || clock.monoMs() >= giveUpAtMs;
-        if (!mayRetry(error, repeatable) || (over && !unknown)) {
-          throw uncertain && !isFinal(error) ? unknownOutcome(error) : error;
-        }
+        const over = clock.monoMs() >= giveUpAtMs && !unknown;
+        if (over || deadline.signal.aborted || !mayRetry(error, repeatable)) throw inDoubt(error);
         if (unknown) giveUpAtMs = clock.monoMs() + LEADER_WAIT_MS;
-        logger.debug("operation goes to the next leader", { op });
-        await sleep(clock, LEADER_POLL_MS, deadline.signal);
       }
+      logger.debug("operation goes to the next leader", { op });
+      // The time may run out here too, and what was sent before is still in doubt.
+      await sleep(clock, LEADER_POLL_MS, deadline.signal).catch((error: unknown) => {
+        throw inDoubt(error);
+      });
     }
   }
 

@@ -50,6 +50,20 @@ function follower(...answers: readonly Answer[]): Follower {
   return { ...rig, clock, sent };
 }
 
+/** A leader that never answers; a call that runs out of time has an unknown fate. */
+function untilAborted(): LeaderTransport {
+  return {
+    call: (_peer, _request, signal) =>
+      new Promise((_resolve, reject) => {
+        const lost = (): void => reject(new SwarmError("unknown_outcome", "no answer in time"));
+        signal.addEventListener("abort", lost, { once: true });
+      }),
+    logs: async function* () {
+      yield* [];
+    },
+  };
+}
+
 /** Lets time pass until the call has an outcome. */
 async function outcome(clock: VirtualClock, call: Promise<unknown>): Promise<string> {
   let result: string | null = null;
@@ -167,6 +181,21 @@ t.test("a creation in doubt when the quorum is lost says both", async t => {
   });
   const text = await outcome(rig.clock, call);
   t.equal(text, `503 ${NO_LEADER.slice(NO_LEADER.indexOf("The swarm"))} ${UNKNOWN}`);
+});
+
+t.test("a doubt outlives the deadline that ends the tries", async t => {
+  const clock = new VirtualClock();
+  const rig = controlRig({ clock, transport: untilAborted() });
+  rig.peers.push(LEADER);
+  rig.raft.leaderId = LEADER.raftId;
+  const create = rig.client.call("service.create", CREATE, never);
+  t.equal(await outcome(clock, create), `503 ${UNKNOWN}`, "sent, and no answer came");
+  const remove = rig.client.call("service.remove", REMOVE, never);
+  t.equal(await outcome(clock, remove), `503 ${UNKNOWN}`);
+
+  const again = follower("unknown_outcome");
+  const repeated = again.client.call("service.create", CREATE, never);
+  t.match(await outcome(again.clock, repeated), UNKNOWN, "between two tries");
 });
 
 t.test("status is answered without anyone", async t => {
