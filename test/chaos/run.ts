@@ -11,13 +11,15 @@ import { checkCopies } from "./core/check-copies.ts";
 import { checkQuorumLoss, checkReads, checkWrites } from "./core/check-writes.ts";
 import { ContainerLog } from "./core/container-log.ts";
 import { FaultBag, type Situation } from "./core/fault-plan.ts";
-import type { ChaosHistory, Violation } from "./core/history.ts";
+import type { ChaosHistory, DownMark, Violation } from "./core/history.ts";
 import type { TimelineEntry } from "./core/report.ts";
+import { downMarks, type SnapshotCounts, snapshotCounts } from "./daemon-logs.ts";
 import { EngineWatch } from "./engine-watch.ts";
 import { FaultRunner } from "./fault-runner.ts";
 import { checkAgreement, readFinal } from "./final-state.ts";
 import { pause } from "./pause.ts";
 import { pulse } from "./pulse.ts";
+import { cutLogsOften } from "./swarm-settings.ts";
 import { World } from "./world.ts";
 
 const CLIENTS = 3;
@@ -47,6 +49,7 @@ export interface RunResult {
   /** Null when it did not. */
   readonly convergeMs: number | null;
   readonly finalServices: number;
+  readonly snapshots: SnapshotCounts;
 }
 
 /** One run on a lab that is up: faults under load, rest, and the judgement. */
@@ -61,6 +64,7 @@ export class ChaosRun {
   readonly #faults: FaultRunner;
   readonly #watch: ClusterWatch;
   readonly #timeline: TimelineEntry[] = [];
+  #downs: readonly DownMark[] = [];
 
   constructor(
     options: RunOptions,
@@ -90,6 +94,7 @@ export class ChaosRun {
       faults: this.#faults.records,
       containers: this.#containers.records,
       leaders: this.#watch.leaders,
+      downs: this.#downs,
     };
   }
 
@@ -118,12 +123,15 @@ export class ChaosRun {
     const finalServices = [...this.#world.objects.values()].filter(
       object => object.kind === "service" && object.exists === "yes",
     ).length;
-    return { history, timeline, taskLog, violations, faultMs, convergeMs, finalServices };
+    const snapshots = await snapshotCounts(this.#managers);
+    const counts = { faultMs, convergeMs, finalServices, snapshots };
+    return { history, timeline, taskLog, violations, ...counts };
   }
 
   /** Clients work until every fault is mended. */
   async #underLoad(signal: AbortSignal): Promise<void> {
     await this.#registerNodes();
+    await cutLogsOften(this.#managers);
     const calm = new AbortController();
     const working = listened([signal, calm.signal]);
     const clients = [...this.#startPulses(working), ...this.#startClients(working)];
@@ -223,6 +231,7 @@ export class ChaosRun {
   async #judge(signal: AbortSignal): Promise<readonly Violation[]> {
     await Promise.all(this.#engines.map(engine => engine.look().catch(() => undefined)));
     await pause(LAST_EVENTS_MS, signal);
+    this.#downs = await downMarks(this.#managers);
     const history = this.history();
     const finals = await Promise.allSettled(
       this.#managers.map(host => readFinal(host, this.#world)),

@@ -107,6 +107,7 @@ export function history(given: Partial<ChaosHistory> = {}): ChaosHistory {
     faults: [],
     containers: [],
     leaders: [{ atMs: 0, host: "m1", term: 2 }],
+    downs: [],
     ...given,
   };
 }

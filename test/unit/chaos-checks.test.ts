@@ -264,20 +264,23 @@ t.test("ends of containers", async t => {
   });
 
   await t.test("a node out of reach for its grace is replaced, then stopped", async t => {
-    const cut = (toMs: number) => [
-      fault("worker-cut", [{ kind: "cut", host: "w1" }], 20_000, toMs),
-    ];
+    const lost = (toMs: number, downMs = 30_000) => ({
+      faults: [fault("worker-cut", [{ kind: "cut", host: "w1" }], 20_000, toMs)],
+      downs: [{ host: "w1", atMs: downMs }],
+    });
     const end = stopped(41_000);
-    t.same(causes([container({ end })], { faults: cut(40_000) }), ["node lost"]);
-    t.same(causes([container({ end })], { faults: cut(24_000) }), [null], "too short");
+    t.same(causes([container({ end })], lost(40_000)), ["node lost"]);
+    t.same(causes([container({ end })], { ...lost(40_000), downs: [] }), [null], "never given up");
+    t.same(causes([container({ end })], { ...lost(40_000), faults: [] }), [null], "for nothing");
+    t.same(causes([container({ end })], lost(24_000, 24_000)), [null], "too short");
+    t.same(causes([container({ end })], lost(40_000, 22_000)), [null], "given up too early");
+    t.same(causes([container({ end })], lost(40_000, 42_000)), [null], "stopped before");
     const other = container({ host: "w2", end });
-    t.same(causes([other], { faults: cut(40_000) }), [null], "another node");
-    const fresh = container({ startedMs: 45_000, end: stopped(46_000) });
-    t.same(causes([fresh], { faults: cut(40_000) }), [null], "started after it was back");
-    const early = container({ end: stopped(21_000) });
-    t.same(causes([early], { faults: cut(40_000) }), [null], "before the grace was over");
+    t.same(causes([other], lost(40_000)), [null], "another node");
+    const fresh = container({ startedMs: 47_000, end: stopped(48_000) });
+    t.same(causes([fresh], lost(40_000)), [null], "started after it was back");
     const late = container({ end: stopped(200_000) });
-    t.same(causes([late], { faults: cut(40_000) }), [null], "long after it was back");
+    t.same(causes([late], lost(40_000)), [null], "long after it was back");
   });
 
   await t.test("a drained node", async t => {
@@ -323,18 +326,20 @@ t.test("copies of one slot", async t => {
   t.same(copies([one(10_000, null), one(25_000, null)]), [COPIES_RULE], "for good");
   t.same(copies([first, one(25_000, null, { name: "app.2.x" })]), [], "another slot");
 
-  const cut = (toMs: number) => [fault("worker-cut", [{ kind: "cut", host: "w1" }], 12_000, toMs)];
+  const lost = (toMs: number, downMs = 22_000) => ({
+    faults: [fault("worker-cut", [{ kind: "cut", host: "w1" }], 12_000, toMs)],
+    downs: [{ host: "w1", atMs: downMs }],
+  });
   const elsewhere = one(25_000, null, { host: "w2" });
-  t.same(copies([first, elsewhere], { faults: cut(29_000) }), [], "its node was lost");
-  t.same(copies([first, elsewhere], { faults: cut(15_000) }), [COPIES_RULE], "not long enough");
-  const early = one(14_000, null, { host: "w2" });
-  t.same(copies([first, early], { faults: cut(29_000) }), [COPIES_RULE], "replaced too early");
+  t.same(copies([first, elsewhere], lost(29_000)), [], "its node was lost");
+  t.same(copies([first, elsewhere], lost(15_000)), [COPIES_RULE], "not long enough");
+  t.same(copies([first, elsewhere], lost(29_000, 26_000)), [COPIES_RULE], "replaced too early");
 
   const stays = one(10_000, null, { host: "w2" });
   const back = one(30_000, 31_000);
-  t.same(copies([stays, back], { faults: cut(29_000) }), [], "told late that it is not wanted");
-  t.same(copies([stays, back], { faults: cut(15_000) }), [COPIES_RULE]);
-  t.same(copies([stays, one(30_000, null)], { faults: cut(29_000) }), [COPIES_RULE], "for good");
+  t.same(copies([stays, back], lost(29_000)), [], "told late that it is not wanted");
+  t.same(copies([stays, back], lost(15_000)), [COPIES_RULE]);
+  t.same(copies([stays, one(30_000, null)], lost(29_000)), [COPIES_RULE], "for good");
 
   const updated = one(25_000, null, { generation: 2 });
   const startFirst = { ...CREATED, shape: { ...SHAPE, order: "start-first" } } as const;
@@ -479,7 +484,9 @@ t.test("summary", async t => {
   const worse = longestGaps(history({ ...run, faults: [...run.faults, loss] }));
   t.equal(worse.get("quorum-loss"), 7_000);
   t.not(worse.get("leader-kill"), 7_000);
-  const text = summary(run, { seed: 9, faultMs: 60_000, convergeMs: 4_200, finalServices: 5 });
+  const facts = { seed: 9, faultMs: 60_000, convergeMs: 4_200, finalServices: 5 };
+  const text = summary(run, { ...facts, snapshots: { taken: 12, received: 3 } });
+  t.match(text, /snapshots: 12 taken, 3 received/);
   t.match(text, /seed 9, 60\.0 s of faults/);
   t.match(text, /leader-kill +1 +7\.0 s/);
   t.match(text, /writes: 4 granted, 1 refused, 0 unknown/);

@@ -1,4 +1,4 @@
-import { drains, type Interval, LOST_AFTER_MS, silences } from "./disturbances.ts";
+import { drains, type Interval, losses, RECOVERY_MS } from "./disturbances.ts";
 import type {
   ChaosHistory,
   ContainerEnd,
@@ -87,8 +87,9 @@ export function writesByService({ requests }: ChaosHistory): Map<string, WriteRe
 function causeOf(
   container: ContainerRecord,
   writes: readonly WriteRecord[],
-  { faults, leaders, requests }: ChaosHistory,
+  history: ChaosHistory,
 ): EndCause | null {
+  const { faults, requests } = history;
   const { end } = container;
   if (end === null) return null;
   const before = writes.filter(write => write.startMs <= end.toMs + SLACK_MS);
@@ -96,7 +97,7 @@ function causeOf(
   const newer = before.some(({ shape }) => (shape?.generation ?? 0) > container.generation);
   if (newer) return "service updated";
   if (faults.some(fault => engineWasDown(container.host, end, fault))) return "engine or host down";
-  if (silences(container.host, faults, leaders).some(span => wasLost(container, end, span))) {
+  if (losses(container.host, history).some(loss => wasLost(container, end, loss))) {
     return "node lost";
   }
   if (drains(container.host, requests).some(span => wasDrained(container, end, span))) {
@@ -113,13 +114,16 @@ function engineWasDown(host: string, end: ContainerEnd, fault: FaultRecord): boo
   return hit && fault.startMs <= end.toMs && fault.endMs + ENGINE_SETTLES_MS >= end.fromMs;
 }
 
-/** The silence began before the end, lasted, and the container is from before its end. */
-function wasLost(container: ContainerRecord, end: ContainerEnd, span: Interval): boolean {
+/** It was given up before the container ended, which is from before the node was back. */
+function wasLost(
+  container: ContainerRecord,
+  end: ContainerEnd,
+  loss: Interval & { readonly downMs: number },
+): boolean {
   return (
-    span.toMs - span.fromMs >= LOST_AFTER_MS &&
-    span.fromMs + LOST_AFTER_MS <= end.toMs &&
-    container.startedMs <= span.toMs + SLACK_MS &&
-    end.fromMs <= span.toMs + LOST_STOPS_WITHIN_MS
+    loss.downMs <= end.toMs + SLACK_MS &&
+    container.startedMs <= loss.toMs + RECOVERY_MS &&
+    end.fromMs <= loss.toMs + LOST_STOPS_WITHIN_MS
   );
 }
 

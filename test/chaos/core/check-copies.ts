@@ -1,5 +1,5 @@
 import { scaleDownBudget, writesByService } from "./check-containers.ts";
-import { type Interval, LOST_AFTER_MS, RECOVERY_MS, silences } from "./disturbances.ts";
+import { losses, RECOVERY_MS } from "./disturbances.ts";
 import type { ChaosHistory, ContainerRecord, Violation, WriteRecord } from "./history.ts";
 
 export const COPIES_RULE = "G7 no extra copy runs";
@@ -54,17 +54,15 @@ function mayOverlap(
   older: ContainerRecord,
   newer: ContainerRecord,
   writes: readonly WriteRecord[],
-  { faults, leaders }: ChaosHistory,
+  history: ChaosHistory,
 ): boolean {
-  const spans = (host: string): readonly Interval[] =>
-    silences(host, faults, leaders).filter(span => span.toMs - span.fromMs >= LOST_AFTER_MS);
-  const lost = spans(older.host).some(
-    span => span.fromMs + LOST_AFTER_MS <= newer.startedMs && span.toMs >= older.startedMs,
+  const lost = losses(older.host, history).some(
+    loss => loss.downMs <= newer.startedMs && loss.toMs >= older.startedMs,
   );
   if (lost) return true;
   // A node that is back goes on with what it was told to start, until it is told otherwise.
-  const unaware = spans(newer.host).some(
-    span => span.fromMs <= newer.startedMs && span.toMs + RECOVERY_MS >= newer.startedMs,
+  const unaware = losses(newer.host, history).some(
+    loss => loss.fromMs <= newer.startedMs && loss.toMs + RECOVERY_MS >= newer.startedMs,
   );
   if (unaware) return newer.end !== null;
   const startFirst = writes.some(write => write.shape?.order === "start-first");

@@ -1,4 +1,4 @@
-import type { Blow, FaultRecord, LeaderSighting, RequestRecord } from "./history.ts";
+import type { Blow, ChaosHistory, FaultRecord, LeaderSighting, RequestRecord } from "./history.ts";
 
 /** What the faults allow the cluster to believe, and when. */
 
@@ -69,6 +69,26 @@ export function merged(spans: readonly Interval[], gapMs: number): readonly Inte
     } else out.push(span);
   }
   return out;
+}
+
+/**
+ * When a leader gave the host up, as long as it might: the managers' own word is needed, and does
+ * not suffice.
+ */
+export function losses(
+  host: string,
+  { faults, leaders, downs }: Pick<ChaosHistory, "faults" | "leaders" | "downs">,
+): readonly (Interval & { readonly downMs: number })[] {
+  return silences(host, faults, leaders)
+    .filter(span => span.toMs - span.fromMs >= LOST_AFTER_MS)
+    .flatMap(span =>
+      downs
+        .filter(mark => mark.host === host)
+        .filter(
+          ({ atMs }) => atMs >= span.fromMs + LOST_AFTER_MS && atMs <= span.toMs + RECOVERY_MS,
+        )
+        .map(({ atMs }) => ({ ...span, downMs: atMs })),
+    );
 }
 
 /** When no quorum can have existed: at least two of three managers surely out. */

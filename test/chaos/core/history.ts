@@ -145,6 +145,12 @@ export interface LeaderSighting {
   readonly term: number;
 }
 
+/** A leader gave a silent node up. */
+export interface DownMark {
+  readonly host: string;
+  readonly atMs: number;
+}
+
 export interface ChaosHistory {
   readonly managers: readonly string[];
   readonly workers: readonly string[];
@@ -152,6 +158,7 @@ export interface ChaosHistory {
   readonly faults: readonly FaultRecord[];
   readonly containers: readonly ContainerRecord[];
   readonly leaders: readonly LeaderSighting[];
+  readonly downs: readonly DownMark[];
 }
 
 /** Something that must not be. */

@@ -18,6 +18,7 @@ export interface RunFacts {
   readonly faultMs: number;
   readonly convergeMs: number | null;
   readonly finalServices: number;
+  readonly snapshots: { readonly taken: number; readonly received: number };
 }
 
 /**
@@ -49,6 +50,7 @@ export function summary(history: ChaosHistory, facts: RunFacts): string {
     ...requestLines(history),
     ...leaderLines(history),
     ...containerLines(history),
+    `snapshots: ${facts.snapshots.taken} taken, ${facts.snapshots.received} received`,
     convergence(facts),
   ];
   return `${lines.join("\n")}\n`;
