@@ -335,6 +335,11 @@ t.test("copies of one slot", async t => {
   t.same(copies([first, elsewhere], lost(15_000)), [COPIES_RULE], "not long enough");
   t.same(copies([first, elsewhere], lost(29_000, 26_000)), [COPIES_RULE], "replaced too early");
 
+  const rebooted = one(31_000, 33_000);
+  const since = one(32_000, null, { host: "w2" });
+  t.same(copies([rebooted, since], lost(29_000)), [], "started before it was told");
+  t.same(copies([rebooted, since], { ...lost(29_000), downs: [] }), [COPIES_RULE]);
+
   const stays = one(10_000, null, { host: "w2" });
   const back = one(30_000, 31_000);
   t.same(copies([stays, back], lost(29_000)), [], "told late that it is not wanted");

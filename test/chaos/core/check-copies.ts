@@ -57,7 +57,7 @@ function mayOverlap(
   history: ChaosHistory,
 ): boolean {
   const lost = losses(older.host, history).some(
-    loss => loss.downMs <= newer.startedMs && loss.toMs >= older.startedMs,
+    loss => loss.downMs <= newer.startedMs && loss.toMs + RECOVERY_MS >= older.startedMs,
   );
   if (lost) return true;
   // A node that is back goes on with what it was told to start, until it is told otherwise.
