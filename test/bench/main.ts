@@ -13,6 +13,10 @@ const BENCHES: Readonly<Record<string, { readonly what: string; load(): Promise<
     what: "three members on disk: commit latency, throughput, reads, failover",
     load: () => import("./raft.ts"),
   },
+  snapshot: {
+    what: "three members with 200 MB of state: how long a snapshot holds the event loop",
+    load: () => import("./snapshot.ts"),
+  },
   scheduler: {
     what: "planning alone, to 100 000 tasks and 10 000 nodes",
     load: () => import("./scheduler.ts"),

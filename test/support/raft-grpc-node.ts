@@ -1,11 +1,11 @@
 import { type AddressInfo, createServer } from "node:net";
 import { credentials, Server, ServerCredentials } from "@grpc/grpc-js";
-import { silentLogger } from "../../src/base/logger.ts";
+import { type Logger, silentLogger } from "../../src/base/logger.ts";
 import { SeededRng } from "../../src/base/rng.ts";
 import { RaftCore } from "../../src/raft/core/raft-core.ts";
 import { nextTurn } from "../../src/raft/driver/turns.ts";
 import { DRIVER_DEFAULTS, type DriverOptions, RaftDriver } from "../../src/raft/driver.ts";
-import type { PeerInfo } from "../../src/raft/ports.ts";
+import type { PeerInfo, StateMachine } from "../../src/raft/ports.ts";
 import { LevelRaftStorage } from "../../src/raft/storage/level-storage.ts";
 import { AesGcmSealer } from "../../src/raft/storage/sealer.ts";
 import {
@@ -30,6 +30,9 @@ export interface GrpcNodeOptions extends Partial<DriverOptions> {
   readonly dir: string;
   /** host:port; a free port when absent. */
   readonly addr?: string;
+  /** What the log replicates into; `machine` when absent. */
+  readonly stateMachine?: StateMachine;
+  readonly log?: Logger;
 }
 
 /** A whole member: driver, level storage on disk, gRPC on loopback. */
@@ -62,11 +65,11 @@ export class GrpcNode {
   }
 
   static async start(options: GrpcNodeOptions): Promise<GrpcNode> {
-    const { raftId, dir } = options;
+    const { raftId, dir, log = silentLogger } = options;
     const addr = options.addr ?? `127.0.0.1:${await freePort()}`;
     const self: PeerInfo = { raftId, nodeId: `node-${raftId}`, addr };
     const rng = new SeededRng(raftId);
-    const common = { clock: realClock, rng, log: silentLogger };
+    const common = { clock: realClock, rng, log };
     const transport = new GrpcRaftTransport(
       { clusterId: GRPC_CLUSTER_ID, self },
       { ...common, dial: dialPlainly, nodeIdOf: null },
@@ -82,7 +85,7 @@ export class GrpcNode {
         ...common,
         storage,
         transport,
-        stateMachine: machine,
+        stateMachine: options.stateMachine ?? machine,
         createCore: (config, deps) => new RaftCore(config, deps),
         nextTurn,
       },
