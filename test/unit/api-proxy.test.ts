@@ -246,3 +246,56 @@ t.test("closing ends what is open", async t => {
   await eventually(() => closed.length === 2, { what: "both to end" });
   t.same([...closed].sort(), ["stream", "tunnel"]);
 });
+
+t.test("containers are shown as swarm mode's", async t => {
+  const { ask, engine } = await managerRig(t);
+  const own = '"swarmd.cluster.id":"abc123"';
+  const said = `{"a":"x","com.docker.swarm.task":"",${own}}`;
+  const env = JSON.stringify(`A={"a":"x",${own}}`);
+  const body = `{"Env":[${env}],"Labels":{"a":"x","com.docker.swarm.task":"",${own}}}`;
+  engine.on("GET /containers/a/json", (_request, response) => {
+    response.writeHead(200, { "Content-Type": "application/json" }).end(body);
+  });
+  const reply = await ask("GET", "/containers/a/json");
+  t.same(reply.body, {
+    Env: [`A={"a":"x",${own}}`],
+    Labels: { a: "x", "com.docker.swarm.task": "" },
+  });
+  const list = `[{"Labels":{${own}}},{"Labels":{${own},"z":"1"}},{"Labels":${said}}]`;
+  engine.on("GET /containers/json", (_request, response) => void response.end(list));
+  t.same(
+    (await ask("GET", "/containers/json?all=1")).text,
+    '[{"Labels":{}},{"Labels":{"z":"1"}},{"Labels":{"a":"x","com.docker.swarm.task":""}}]',
+  );
+  engine.on("GET /containers/b/json", (_request, response) => {
+    response.writeHead(404).end('{"message":"No such container: b"}');
+  });
+  t.equal(message(await ask("GET", "/containers/b/json")), "404 No such container: b");
+});
+
+t.test("a container on a network of the cluster is refused in Docker's words", async t => {
+  const { ask, engine, client } = await managerRig(t);
+  const create = (Name: string, Attachable: boolean) =>
+    client.call(
+      "network.create",
+      { id: `${Name}${"0".repeat(24)}`, spec: { Name, Driver: "overlay", Attachable } },
+      new AbortController().signal,
+    );
+  await create("n", false);
+  await create("m", true);
+  const startOn = async (network: string): Promise<string> => {
+    engine.on("POST /containers/a/start", (_request, response) => {
+      response.writeHead(404).end(JSON.stringify({ message: `network ${network} not found` }));
+    });
+    return message(await ask("POST", "/containers/a/start"));
+  };
+  t.equal(
+    await startOn("n"),
+    "403 Could not attach to network n: rpc error: code = PermissionDenied desc = network n not " +
+      "manually attachable",
+  );
+  t.match(await startOn("m"), /^501 Could not attach to network m: /);
+  t.equal(await startOn("x"), "404 network x not found", "one that nobody knows");
+  engine.on("POST /containers/a/start", (_request, response) => response.writeHead(304).end());
+  t.equal((await ask("POST", "/containers/a/start")).status, 304);
+});

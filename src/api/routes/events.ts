@@ -4,6 +4,7 @@ import { hasLabels, valuesOf } from "../../control/core/filters.ts";
 import type { Filters } from "../../control/ports.ts";
 import type { SwarmEvent, SwarmEventFeed } from "../../control/swarm-events.ts";
 import type { ApiRoute, Exchange } from "../exchange.ts";
+import { hideOwnLabel } from "../own-labels.ts";
 import { filtersParam } from "../query.ts";
 import { writeChunk } from "../stream.ts";
 
@@ -124,7 +125,7 @@ async function replyPast(
   const answer = await engine.request("GET", exchange.request.url ?? "", {
     signal: exchange.signal,
   });
-  const text = answer.body.toString("utf8");
+  const text = hideOwnLabel(answer.body.toString("utf8"));
   if (answer.status !== 200) {
     exchange.response.writeHead(answer.status, { "Content-Type": "application/json" });
     exchange.response.end(text);
@@ -162,7 +163,7 @@ async function follow(
   });
   for (const line of recentLines(feed, filters, range)) push(line.text);
   const local = deps.engine
-    .lines(exchange.request.url ?? "", both, push)
+    .lines(exchange.request.url ?? "", both, line => push(hideOwnLabel(line)))
     .then(end, (error: unknown) => queue.close(error));
   try {
     response.writeHead(200, { "Content-Type": "application/json" });

@@ -1,5 +1,6 @@
 import type { ApiRoute } from "../exchange.ts";
 import { BACKUP_ROUTES } from "./backup.ts";
+import { CONTAINER_ROUTES } from "./containers.ts";
 import { EVENT_ROUTES } from "./events.ts";
 import { LOG_ROUTES } from "./logs.ts";
 import { NETWORK_ROUTES } from "./networks.ts";
@@ -22,4 +23,5 @@ export const API_ROUTES: readonly ApiRoute[] = [
   ...LOG_ROUTES,
   ...EVENT_ROUTES,
   ...BACKUP_ROUTES,
+  ...CONTAINER_ROUTES,
 ];
