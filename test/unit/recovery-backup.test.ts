@@ -1,10 +1,10 @@
-import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import t from "tap";
 import { SwarmError } from "../../src/base/errors.ts";
 import { RngIdSource } from "../../src/base/ids.ts";
 import { silentLogger } from "../../src/base/logger.ts";
 import { SeededRng } from "../../src/base/rng.ts";
+import { loadDek } from "../../src/daemon/dek-file.ts";
 import { prepareRestoredGroup } from "../../src/daemon/recover.ts";
 import { DEFAULT_SWARM_SPEC } from "../../src/model/defaults.ts";
 import { nextTurn } from "../../src/raft/driver/turns.ts";
@@ -145,7 +145,7 @@ t.test("a restored cluster is of this node alone and vouches for it", async t =>
   const { raftId } = prepared.state;
   const { nodeId } = identity.current();
   const dir = join(dataDir, `raft.next-${raftId}`);
-  const sealer = new AesGcmSealer({ dek: readFileSync(join(dir, "dek")) });
+  const sealer = new AesGcmSealer({ dek: await loadDek(dir, null) });
   const group = await readStoredGroup(
     { dir, identity: { raftId, clusterId: ca.clusterId } },
     { ...DEPS, sealer, nextTurn },
