@@ -5,9 +5,12 @@
  *
  * swarmd trusts its cluster's own root and no public one. Node reads the 140 it carries at the
  * first TLS connection all the same, some 40 ms of a join, unless told that OpenSSL's are used.
+ *
+ * Node looks for its own `--env-file` up to `--`, among the script's arguments too.
  */
 export const NODE_FLAGS = [
   "--max-semi-space-size=4",
   "--heap-growing-percent=40",
   "--use-openssl-ca",
+  "--",
 ] as const;

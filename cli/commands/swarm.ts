@@ -73,6 +73,7 @@ export async function ensureDaemon(context: CliContext): Promise<void> {
   const entry = process.argv[1] ?? "swarmd";
   const args = [
     ...process.execArgv,
+    "--",
     entry,
     "daemon",
     "--socket",
@@ -134,7 +135,7 @@ async function join(context: CliContext, remote: string, flags: JoinFlags): Prom
   await ensureDaemon(context);
   const client = context.client();
   await client.post("/swarm/join", {
-    RemoteAddrs: [/:\d+$/.test(remote) ? remote : `${remote}:2377`],
+    RemoteAddrs: [remote],
     JoinToken: flags.token,
     ListenAddr: flags.listenAddr,
     AdvertiseAddr: flags.advertiseAddr ?? "",

@@ -13,6 +13,7 @@ import {
   parsePreference,
   parsePublish,
   parseUlimit,
+  usage,
 } from "./parse.ts";
 import { containerOf, type Draft, type Mutable, taskOf } from "./spec.ts";
 
@@ -96,6 +97,9 @@ function applyContainerLists(draft: Draft, words: ListWords, envFiles: readonly 
   strings("group", container.Groups, items => {
     container.Groups = items;
   });
+  for (const word of words.add("host")) {
+    if (!/^[^:]+:.+$/.test(word)) throw usage("host", word, `bad format for add-host: "${word}"`);
+  }
   strings("host", toFlagHosts(container.Hosts), items => {
     container.Hosts = items.map(toSpecHost);
   });

@@ -21,6 +21,7 @@ import type { SwarmEventFeed } from "../control/swarm-events.ts";
 import { NS_PER_MS } from "../model/defaults.ts";
 import type { StartMode } from "../raft/driver/options.ts";
 import { loadBackup, takeBackup } from "../recovery/backup.ts";
+import { formatHostPort, parseHostPort } from "../rpc/address.ts";
 import type { Identity } from "../rpc/ports.ts";
 import { createRootCa, type RootCa, signNodeCertificate } from "../tls/ca.ts";
 import { IdentityStore } from "../tls/identity-store.ts";
@@ -221,8 +222,8 @@ export class Lifecycle implements NodeLifecycle {
     return this.#change("join", async () => {
       this.#mustBeOut();
       const addresses = this.#addresses(request);
+      const managers = request.remoteAddrs.map(addr => formatHostPort(parseHostPort(addr)));
       const identity = await this.#admission(request, addresses.advertiseAddr, signal);
-      const managers = [...request.remoteAddrs];
       const state: NodeState = { format: 1, ...addresses, raftId: 0, raftJoined: false, managers };
       const inTime = await this.#allOrNothing(async () => {
         await this.#identity.replace(identity);

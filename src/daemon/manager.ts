@@ -123,7 +123,13 @@ export class Manager {
     server.addService(ControlRpc, controlHandlers(service, { logger }), CONTROL_ACCESS);
     server.addService(
       MembershipService,
-      membershipHandlers({ raft, store, clock }),
+      membershipHandlers({
+        clusterId: options.clusterId,
+        clients: deps.clients,
+        raft,
+        store,
+        clock,
+      }),
       MEMBERSHIP_ACCESS,
     );
     server.addService(GroupService, groupHandlers({ raft, store }), GROUP_ACCESS);

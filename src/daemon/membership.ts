@@ -1,9 +1,9 @@
 import type { Clock } from "../base/clock.ts";
-import { SwarmError } from "../base/errors.ts";
+import { errorMessage, SwarmError } from "../base/errors.ts";
 import { nodeRemoval } from "../control/ops/nodes.ts";
 import type { Change } from "../model/change.ts";
 import type { NodeSpec } from "../model/rows.ts";
-import type { RaftNode } from "../raft/ports.ts";
+import type { PeerInfo, RaftNode } from "../raft/ports.ts";
 import type { RpcClients } from "../rpc/clients.ts";
 import {
   type JoinGroupRequest,
@@ -12,6 +12,7 @@ import {
   type LeaveGroupResponse,
   MembershipService,
 } from "../rpc/gen/swarmd/v1/membership.ts";
+import { RaftService } from "../rpc/gen/swarmd/v1/raft.ts";
 import type { CallContext, Handlers } from "../rpc/handlers.ts";
 import type { Access } from "../rpc/ports.ts";
 import type { StateStore } from "../state/ports.ts";
@@ -24,8 +25,11 @@ export const MEMBERSHIP_ACCESS: Readonly<Record<string, Access>> = {
 
 /** A joiner waits for its admission: the leader may have another change under way. */
 export const JOIN_CALL_TIMEOUT_MS = 15_000;
+const DIAL_BACK_TIMEOUT_MS = 3_000;
 
 export interface MembershipDeps {
+  readonly clusterId: string;
+  readonly clients: RpcClients;
   readonly raft: RaftNode;
   readonly store: StateStore;
   readonly clock: Clock;
@@ -50,13 +54,33 @@ async function join(
   if (node === undefined || node.spec.Role !== "manager") {
     throw new SwarmError("permission_denied", `node ${nodeId} is no manager of this cluster`);
   }
+  const peer = { raftId: request.raftId, nodeId, addr: request.addr };
+  await dialBack(deps, peer, context.signal);
   const former = [...store.view.table("members").all()].filter(
     member => member.nodeId === nodeId && member.raftId !== request.raftId,
   );
   // A manager that lost its disk comes back under a new id; the old one must not be counted on.
   for (const member of former) await raft.removeMember(member.raftId, context.signal);
-  await raft.addMember({ raftId: request.raftId, nodeId, addr: request.addr }, context.signal);
+  await raft.addMember(peer, context.signal);
   return { members: [...store.view.table("members").all()].map(toGroupMember) };
+}
+
+/** A member that the others cannot reach would only count against the quorum. */
+async function dialBack(deps: MembershipDeps, peer: PeerInfo, signal: AbortSignal): Promise<void> {
+  const { clients, clusterId } = deps;
+  const options = { nodeId: peer.nodeId, signal, timeoutMs: DIAL_BACK_TIMEOUT_MS };
+  try {
+    const answer = await clients.unary(RaftService.probe, peer.addr, { clusterId }, options);
+    if (answer.raftId !== peer.raftId) throw new Error("another member of the group answers there");
+  } catch (error) {
+    throw new SwarmError(
+      "failed_precondition",
+      "could not connect to prospective new cluster member using its advertised address: " +
+        `${errorMessage(error)}. Check its --advertise-addr, and that the leader may reach it`,
+      { addr: peer.addr },
+      error,
+    );
+  }
 }
 
 async function leave(

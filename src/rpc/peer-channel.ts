@@ -44,6 +44,11 @@ export const CLIENT_LIMITS = {
   retryBufferBytes: 64 * 1024,
 } as const;
 
+/** How grpc-js' resolver begins its error. */
+const NO_SUCH_NAME = "Name resolution failed";
+/** What grpc-js says of a server that answers in another protocol over HTTP/2. */
+const NO_GRPC = /ended without gRPC status|Received HTTP status code/;
+
 export type ClientLimits = { readonly [K in keyof typeof CLIENT_LIMITS]: number };
 
 export interface ChannelTls {
@@ -270,6 +275,14 @@ export class PeerChannel {
     if (error.code === status.UNAVAILABLE && this.#failure !== null) {
       const { code, message, details } = this.#failure;
       return new SwarmError(code, message, details, error);
+    }
+    if (NO_GRPC.test(error.details)) {
+      const text = `${this.addr} answers, but not as a swarm manager (it does not speak gRPC)`;
+      return new SwarmError("unavailable", text, { addr: this.addr }, error);
+    }
+    if (error.code === status.UNAVAILABLE && error.details.startsWith(NO_SUCH_NAME)) {
+      const cause = Object.assign(new Error(error.details), { code: "ENOTFOUND" });
+      return connectError(this.addr, "tcp", cause);
     }
     if (error.code === status.UNAVAILABLE || error.code === status.CANCELLED) {
       const message = `the connection to ${this.addr} was lost before the answer`;

@@ -339,6 +339,10 @@ t.test("what is at the address is said when it is no manager", async t => {
     code: "unavailable",
     message: `cannot connect to ${refused}: nothing listens there`,
   });
+  await t.rejects(call("no-such-host.invalid:1"), {
+    code: "unavailable",
+    message: "cannot connect to no-such-host.invalid:1: the name is not known",
+  });
   const ssh = await listening(
     t,
     createTcpServer(socket => void socket.end("SSH-2.0-x\r\n")),
