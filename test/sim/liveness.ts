@@ -1,5 +1,5 @@
+import type { Task } from "../../src/model/rows.ts";
 import { isWanted } from "../../src/model/task-state.ts";
-import type { RaftStatus } from "../../src/raft/core/types.ts";
 import type { Chance } from "./chance.ts";
 import type { Clients } from "./clients.ts";
 import type { Cluster } from "./cluster.ts";
@@ -139,9 +139,8 @@ export class Liveness {
     const managers = this.#core.flatMap(({ manager }) => (manager === null ? [] : [manager]));
     const leader = managers.find(({ raft }) => raft.status().role === "leader");
     if (leader === undefined) return "a leader";
-    const status = leader.raft.status();
     return (
-      missingInGroup(managers, status) ||
+      missingInGroup(managers, leader) ||
       this.#missingInServices(leader) ||
       (leader.dispatcher === null ? "the leader's duties" : "")
     );
@@ -160,7 +159,11 @@ export class Liveness {
       const there = live.filter(task => running.get(task.nodeId)?.includes(task.id)).length;
       if (service.pendingDelete) return `${service.spec.Name} must go`;
       if (service.allocated && (live.length !== wanted || there !== wanted)) {
-        return `${service.spec.Name} has ${live.length} tasks, ${there} containers, of ${wanted}`;
+        const tasks = view.tasksOfService(service.id).map(describeTask).join("; ");
+        return (
+          `${service.spec.Name} has ${live.length} tasks, ${there} containers, of ${wanted}: ` +
+          (tasks || JSON.stringify(service))
+        );
       }
     }
     const owned = new Set([...view.table("tasks").all()].map(task => task.id));
@@ -172,7 +175,13 @@ export class Liveness {
   }
 }
 
-function missingInGroup(managers: readonly SimManager[], leader: RaftStatus): string {
+function describeTask({ id, slot, nodeId, desiredState, status }: Task): string {
+  const { state, err } = status;
+  return `${id.slice(0, 6)} ${slot} ${nodeId} ${desiredState} ${state} ${err}`.trimEnd();
+}
+
+function missingInGroup(managers: readonly SimManager[], leading: SimManager): string {
+  const leader = leading.raft.status();
   const { conf, commit, lastIndex, term } = leader;
   if (conf.votersOutgoing.length > 0) return "the end of a joint membership";
   if (commit !== lastIndex) return `commit ${commit} of ${lastIndex}`;
@@ -185,7 +194,7 @@ function missingInGroup(managers: readonly SimManager[], leader: RaftStatus): st
     if (status.applied !== leader.applied || status.applied !== commit) {
       return `member ${raftId} has applied ${status.applied} of ${commit}`;
     }
-    if (store.digest() !== managers[0]?.store.digest()) return "equal states";
+    if (store.digest() !== leading.store.digest()) return "equal states";
   }
   return "";
 }

@@ -125,8 +125,9 @@ function planRestart(draft: ServiceDraft, key: string, task: Task, cause: Restar
   if (!wanted || rest === undefined || hasNewer(rest, task)) return;
   const { delayMs } = policyOf(draft.view, task);
   const endedMs = Math.max(task.endedAtMs, task.startAfterMs);
-  const startAfterMs = cause.lost ? task.startAfterMs : endedMs + delayMs;
-  createInSlot(draft, rest, startAfterMs, cause.run);
+  const dueMs = cause.lost ? task.startAfterMs : endedMs + delayMs;
+  // The stamps may be of an earlier leader whose clock is ahead of ours.
+  createInSlot(draft, rest, Math.min(dueMs, draft.nowMs + delayMs), cause.run);
 }
 
 function hasNewer(slot: Slot, task: Task): boolean {
