@@ -10,6 +10,7 @@ import type { PeerInfo } from "../raft/ports.ts";
 import { RpcClients } from "../rpc/clients.ts";
 import type { AskGroupRequest } from "../rpc/gen/swarmd/v1/group.ts";
 import { callLeader } from "../rpc/leader-call.ts";
+import type { Identity } from "../rpc/ports.ts";
 import type { IdentityStore } from "../tls/identity-store.ts";
 import { renewThroughManagers } from "../tls/join.ts";
 import { Renewer } from "../tls/renewer.ts";
@@ -419,13 +420,16 @@ export class ClusterNode {
 
 /**
  * Takes back the admission of a node that could not be made: the cluster forgets it. Best effort.
- * After `run` has ended, while the identity is still there.
+ * After `run` has ended.
  */
 export async function takeBackAdmission(
   addrs: readonly string[],
-  deps: Pick<ClusterNodeDeps, "identity" | "clock" | "rng" | "logger">,
+  admitted: Identity,
+  deps: Pick<ClusterNodeDeps, "clock" | "rng" | "logger">,
 ): Promise<void> {
-  const clients = new RpcClients({}, deps);
+  // It may be that the disk could not take it.
+  const identity = { current: () => admitted, onChange: () => () => undefined };
+  const clients = new RpcClients({}, { ...deps, identity });
   const signal = timeoutSignal(deps.clock, LEAVE_GROUP_TIMEOUT_MS);
   try {
     await leaveThrough(clients, { addrs, forget: true, signal }, deps);

@@ -1,4 +1,5 @@
-import { mkdir, readFile, stat, writeFile } from "node:fs/promises";
+import { constants } from "node:fs";
+import { access, mkdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { ClassicLevel } from "classic-level";
 import { errorMessage, SwarmError } from "../base/errors.ts";
@@ -22,6 +23,8 @@ export async function lockDataDir(dataDir: string): Promise<DataDirLock> {
     if ((mode & OTHERS) !== 0) {
       throw new Error("it is open to other users: `chmod 700` it");
     }
+    // LevelDB's own error would not say that the file system is read-only.
+    await access(dataDir, constants.R_OK | constants.W_OK | constants.X_OK);
   } catch (error) {
     throw new SwarmError(
       "failed_precondition",

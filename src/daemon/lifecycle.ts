@@ -226,14 +226,14 @@ export class Lifecycle implements NodeLifecycle {
       const identity = await this.#admission(request, addresses.advertiseAddr, signal);
       const state: NodeState = { format: 1, ...addresses, raftId: 0, raftJoined: false, managers };
       const inTime = await this.#allOrNothing(async () => {
-        await this.#identity.replace(identity);
         try {
+          await this.#identity.replace(identity);
           await this.#stateFile.save(state);
           const running = this.#start(state, "join");
           return identity.role === "worker" || (await this.#becameManager(running, signal));
         } catch (error) {
           await this.#end();
-          await takeBackAdmission(managers, { ...this.#deps, identity: this.#identity });
+          await takeBackAdmission(managers, identity, this.#deps);
           throw error;
         }
       });
