@@ -20,7 +20,6 @@ import type { ControlClient } from "../control/ports.ts";
 import type { SwarmEventFeed } from "../control/swarm-events.ts";
 import { NS_PER_MS } from "../model/defaults.ts";
 import type { StartMode } from "../raft/driver/options.ts";
-import { loadBackup, takeBackup } from "../recovery/backup.ts";
 import { formatHostPort, parseHostPort } from "../rpc/address.ts";
 import type { Identity } from "../rpc/ports.ts";
 import { createRootCa, type RootCa, signNodeCertificate } from "../tls/ca.ts";
@@ -44,13 +43,14 @@ import { raftDirOf } from "./manager.ts";
 import { movedState } from "./move.ts";
 import { type NodeState, NodeStateFile } from "./node-state.ts";
 import {
-  checkClusterGone,
-  checkQuorumLost,
-  type PreparedGroup,
-  prepareForcedGroup,
-  prepareRestoredGroup,
-} from "./recover.ts";
-import { PRODUCT_VERSION } from "./version.ts";
+  type AskedAddresses,
+  backupOf,
+  forceNewGroup,
+  type NodeAddresses,
+  type RegroupHost,
+  type RunningNode,
+  readRestorable,
+} from "./regroup.ts";
 
 /** Docker's words (moby daemon/cluster/errors.go). */
 const ALREADY_IN =
@@ -64,13 +64,6 @@ const JOIN_WAIT_MS = 20_000;
 const INIT_WAIT_MS = 20_000;
 const LEAVE_WAIT_MS = 60_000;
 
-/** What the command line and other clients send when nothing else is asked for. */
-const DEFAULT_LISTEN_ADDR = "0.0.0.0:2377";
-
-type NodeAddresses = Pick<
-  NodeState,
-  "listenAddr" | "advertiseAddr" | "dataPathAddr" | "advertised"
->;
 type MembershipChange = "init" | "join" | "leave" | "unlock" | "restore";
 
 export interface LifecycleDeps {
@@ -80,12 +73,9 @@ export interface LifecycleDeps {
   readonly logger: Logger;
 }
 
-interface Running {
-  readonly node: ClusterNode;
+interface Running extends RunningNode {
   readonly stop: AbortController;
   readonly ended: Promise<void>;
-  /** Rejects when the node cannot go on. */
-  readonly failed: Promise<never>;
 }
 
 /** The daemon's life in and out of clusters; one change at a time. */
@@ -193,7 +183,7 @@ export class Lifecycle implements NodeLifecycle {
   init(request: InitRequest, signal: AbortSignal): Promise<string> {
     return this.#change("init", async () => {
       if (request.forceNewCluster && this.#running !== null) {
-        return this.#forceNewCluster(this.#running, request, signal);
+        return forceNewGroup(this.#regroupHost(), this.#running.node, request, signal);
       }
       this.#mustBeOut();
       const addresses = this.#addresses(request);
@@ -264,10 +254,7 @@ export class Lifecycle implements NodeLifecycle {
   async backup(passphrase: string, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>> {
     const manager = this.#running?.node.manager ?? null;
     if (manager === null) throw new SwarmError("unavailable", NOT_IN);
-    const { nodeId, clusterId } = this.#identity.current();
-    const options = { nodeId, clusterId, productVersion: PRODUCT_VERSION, passphrase };
-    const { raft, store } = manager;
-    return takeBackup(options, { raft, store, clock: this.#deps.clock }, signal);
+    return backupOf(manager, this.#regroupHost(), passphrase, signal);
   }
 
   restore(
@@ -277,24 +264,8 @@ export class Lifecycle implements NodeLifecycle {
   ): Promise<string> {
     return this.#change("restore", async () => {
       this.#mustBeOut();
-      const addresses = this.#addresses(request);
-      const deps = { ...this.#deps, identity: this.#identity };
-      const backup = await loadBackup(file, request.passphrase, deps);
-      if (!request.force) await checkClusterGone(backup, deps, signal);
-      const state: NodeState = {
-        format: 1,
-        ...addresses,
-        raftId: 0,
-        raftJoined: false,
-        managers: [addresses.advertiseAddr],
-      };
-      const { dataDir } = this.#config;
-      return this.#allOrNothing(async () => {
-        const options = { dataDir, state, availability: "active" as const, backup };
-        const prepared = await prepareRestoredGroup(options, deps);
-        await this.#adopt(prepared);
-        return this.#lead(this.#start(prepared.state, "restart"), signal);
-      });
+      const make = await readRestorable(this.#regroupHost(), request, file, signal);
+      return this.#allOrNothing(make);
     });
   }
 
@@ -352,35 +323,22 @@ export class Lifecycle implements NodeLifecycle {
     }
   }
 
-  /** The containers run on meanwhile; on a failure the node goes on in its old group. */
-  async #forceNewCluster(
-    { node }: Running,
-    request: InitRequest,
-    signal: AbortSignal,
-  ): Promise<string> {
-    const { manager } = node;
-    if (manager === null) {
-      const why = node.problem === "" ? "" : ` (${node.problem})`;
-      throw new SwarmError(
-        "failed_precondition",
-        `only a manager that is up can be made a new cluster of; this node is none now${why}`,
-      );
-    }
-    const deps = { ...this.#deps, identity: this.#identity };
-    await checkQuorumLost(manager, deps, signal);
-    const before = node.state;
-    const state = { ...before, ...this.#addressesAnew(request, before) };
-    await this.#end();
-    let next = before;
-    try {
-      const options = { dataDir: this.#config.dataDir, raftId: before.raftId, state };
-      const prepared = await prepareForcedGroup(options, deps);
-      await this.#adopt(prepared);
-      next = prepared.state;
-    } finally {
-      this.#establish(this.#start(next, "restart"));
-    }
-    return this.#lead(this.#mustBeIn(), signal);
+  #regroupHost(): RegroupHost {
+    return {
+      ...this.#deps,
+      identity: this.#identity,
+      stateFile: this.#stateFile,
+      dataDir: this.#config.dataDir,
+      addresses: request => this.#addresses(request),
+      stop: () => this.#end(),
+      start: state => {
+        const isKnown = this.#running !== null;
+        const running = this.#start(state, "restart");
+        // One that is only being made counts when it leads.
+        if (isKnown) this.#establish(running);
+        return running;
+      },
+    };
   }
 
   #mustBeIn(): Running {
@@ -388,46 +346,12 @@ export class Lifecycle implements NodeLifecycle {
     return this.#running;
   }
 
-  /** Those in use unless others are asked for. */
-  #addressesAnew(
-    request: InitRequest,
-    { listenAddr, advertiseAddr, dataPathAddr, advertised }: NodeState,
-  ): NodeAddresses {
-    const asked = request.listenAddr === DEFAULT_LISTEN_ADDR ? "" : request.listenAddr;
-    const addresses = this.#addresses({
-      listenAddr: asked === "" ? listenAddr : asked,
-      advertiseAddr: request.advertiseAddr === "" ? advertiseAddr : request.advertiseAddr,
-      dataPathAddr: request.dataPathAddr === "" ? dataPathAddr : request.dataPathAddr,
-    });
-    return request.advertiseAddr === "" && advertised !== undefined
-      ? { ...addresses, advertised }
-      : addresses;
-  }
-
-  /** The moment of the change is when node.json names the prepared group. */
-  async #adopt({ credentials, state }: PreparedGroup): Promise<void> {
-    await this.#identity.replace(credentials);
-    await this.#stateFile.save(state);
-  }
-
-  /** Resolves with this node's id when it leads its group and answers. */
-  async #lead({ node, failed }: Running, signal: AbortSignal): Promise<string> {
-    const limit = AbortSignal.any([signal, timeoutSignal(this.#deps.clock, INIT_WAIT_MS)]);
-    await Promise.race([node.whenManager(limit), failed]);
-    await node.manager?.raft.readBarrier(limit);
-    return this.#identity.current().nodeId;
-  }
-
   #mustBeOut(): void {
     const isIn = this.#running !== null || this.#locked !== null;
     if (isIn) throw new SwarmError("unavailable", ALREADY_IN);
   }
 
-  #addresses(request: {
-    readonly listenAddr: string;
-    readonly advertiseAddr: string;
-    readonly dataPathAddr: string;
-  }): NodeAddresses {
+  #addresses(request: AskedAddresses): NodeAddresses {
     const interfaces = localInterfaces();
     const listenAddr = resolveListenAddr(
       request.listenAddr === "" ? this.#config.listenAddr : request.listenAddr,
