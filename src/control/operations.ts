@@ -32,16 +32,19 @@ export interface TaskView {
   readonly networks: Readonly<Record<string, Network>>;
 }
 
-export interface NodeView {
-  readonly node: Node;
-  /** What the cluster trusts now, to tell whose certificate is of an older root. */
+/** What the cluster trusts now, to tell whose certificate is of an older root. */
+export interface Roots {
   readonly rootCertPem: string;
+  /** The root that issues while it is to replace the other; empty when none is. */
+  readonly nextRootCertPem: string;
+}
+
+export interface NodeView extends Roots {
+  readonly node: Node;
 }
 
 /** The cluster row without what must not leave the managers. */
-export type PublicCluster = Omit<Cluster, "rootCa" | "unlockKey"> & {
-  readonly rootCertPem: string;
-};
+export type PublicCluster = Omit<Cluster, "rootCa" | "unlockKey" | "nextRoot"> & Roots;
 
 export interface NetworkView {
   readonly network: Network;

@@ -1,5 +1,5 @@
 import type { LogMessage, LogSubscription } from "../model/assignment.ts";
-import type { NodeRole } from "../model/rows.ts";
+import type { Cluster, NextRoot, NodeRole } from "../model/rows.ts";
 import type { PeerInfo } from "../raft/ports.ts";
 import type { OperationArgs, OperationName, OperationResult } from "./operations.ts";
 
@@ -56,6 +56,8 @@ export interface MembershipPort {
 export interface TokenSource {
   newJoinToken(role: NodeRole, rootCertPem: string): string;
   newUnlockKey(): string;
+  /** The root to replace `present`: the user's own, or a new one for null. */
+  nextRoot(present: Cluster["rootCa"], given: Cluster["rootCa"] | null): Promise<NextRoot>;
 }
 
 /** One call to the leader of another manager (implemented over gRPC). */

@@ -53,11 +53,17 @@ export class StateCaBackend implements CaBackend {
   }
 
   trustedRoots(): string {
-    return this.#cluster.rootCa.certPem;
+    const { rootCa, nextRoot } = this.#cluster;
+    return nextRoot ? `${rootCa.certPem}${nextRoot.certPem}` : rootCa.certPem;
   }
 
   signingRoot(): RootCa {
-    return this.#cluster.rootCa;
+    const { rootCa, nextRoot } = this.#cluster;
+    return nextRoot ?? rootCa;
+  }
+
+  intermediates(): string {
+    return this.#cluster.nextRoot?.crossSignedPem ?? "";
   }
 
   joinTokens(): { readonly worker: string; readonly manager: string } {

@@ -176,7 +176,10 @@ export class ClusterNode {
       {
         clients: this.#clients,
         managers: () => this.#managersToTry(),
-        onManagers: (addrs, role) => this.#onManagers(addrs, role),
+        onManagers: (addrs, role, renew) => {
+          if (renew) this.#renewer.renewSoon();
+          this.#onManagers(addrs, role);
+        },
         onRemoved: () => this.#onRemoved(signal),
         clock,
         rng,

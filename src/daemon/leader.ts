@@ -3,11 +3,13 @@ import type { Clock } from "../base/clock.ts";
 import type { IdSource } from "../base/ids.ts";
 import type { Logger } from "../base/logger.ts";
 import { Dispatcher } from "../dispatcher/dispatcher.ts";
+import type { Cluster, Node } from "../model/rows.ts";
 import type { PlanNote, Planner } from "../orchestrator/core/planner.ts";
 import { PlannerLoop } from "../orchestrator/loop.ts";
 import type { RaftNode } from "../raft/ports.ts";
 import type { StateStore } from "../state/ports.ts";
 import { RoleManager } from "./role-manager.ts";
+import { CertificateAudit, RootRotation } from "./root-rotation.ts";
 
 export interface LeaderDeps {
   readonly store: StateStore;
@@ -46,7 +48,12 @@ export class LeaderDuties {
     await raft.readBarrier(signal);
     await founded(store, signal);
     const group = new TaskGroup(signal);
-    const dispatcher = new Dispatcher({ nodeId: this.#nodeId }, { store, clock, ids, logger });
+    const audit = new CertificateAudit();
+    const needsRenewal = (node: Node, cluster: Cluster): boolean =>
+      audit.needsRenewal(node, cluster);
+    const options = { nodeId: this.#nodeId };
+    const dispatcher = new Dispatcher(options, { store, clock, ids, logger, needsRenewal });
+    const rotation = new RootRotation({ store, clock, ids, logger }, audit);
     const onNotes = (planner: string, notes: readonly PlanNote[]): void => {
       for (const { kind, id, text } of notes) logger.info(text, { planner, [kind]: id });
     };
@@ -54,6 +61,7 @@ export class LeaderDuties {
     const roles = new RoleManager({ store, raft, clock, logger });
     group.start("dispatcher", inner => dispatcher.run(inner));
     group.start("planners", inner => loop.run(inner));
+    group.start("root rotation", inner => rotation.run(inner));
     group.start("roles", inner => roles.run(inner));
     this.#dispatcher = dispatcher;
     try {

@@ -32,7 +32,7 @@ import { RaftClient, RaftService } from "../rpc/gen/swarmd/v1/raft.ts";
 import type { IdentitySource } from "../rpc/ports.ts";
 import { peerOf, RpcServer } from "../rpc/server.ts";
 import { ReplicatedStore } from "../state/store.ts";
-import { newJoinToken } from "../tls/ca.ts";
+import { newJoinToken, nextRoot, type RootCa } from "../tls/ca.ts";
 import { CA_ACCESS, caHandlers } from "../tls/ca-service.ts";
 import type { IdentityStore } from "../tls/identity-store.ts";
 import { newUnlockKey } from "../tls/unlock-key.ts";
@@ -95,6 +95,7 @@ export class Manager {
     const tokens = {
       newJoinToken: (_role: NodeRole, rootCertPem: string) => newJoinToken(rootCertPem, ids),
       newUnlockKey,
+      nextRoot: (present: RootCa, given: RootCa | null) => nextRoot(present, given, clock, rng),
     };
     const logs = (): LogSource | null => this.#dispatcher()?.logs ?? null;
     const service = new ControlService({ nodeId }, { store, raft, tokens, logs, clock });

@@ -36,7 +36,7 @@ export interface WorkerSideOptions {
 export interface WorkerSideDeps {
   readonly clients: RpcClients;
   readonly managers: () => readonly string[];
-  readonly onManagers: (addrs: readonly string[], role: NodeRole | null) => void;
+  readonly onManagers: (addrs: readonly string[], role: NodeRole | null, renew: boolean) => void;
   readonly onRemoved: () => void;
   readonly clock: Clock;
   readonly rng: Rng;

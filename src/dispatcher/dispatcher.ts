@@ -3,9 +3,9 @@ import { assert, errorMessage, SwarmError } from "../base/errors.ts";
 import type { IdSource } from "../base/ids.ts";
 import type { Logger } from "../base/logger.ts";
 import type { TaskStatusUpdate } from "../model/assignment.ts";
-import type { Change, Commit } from "../model/change.ts";
+import type { Change, Commit, RowEvent } from "../model/change.ts";
 import { NS_PER_MS } from "../model/defaults.ts";
-import type { Node, NodeDescription } from "../model/rows.ts";
+import type { Cluster, Node, NodeDescription } from "../model/rows.ts";
 import type { ManagerMessage, NodeMessage } from "../rpc/gen/swarmd/v1/dispatcher.ts";
 import type { StateStore } from "../state/ports.ts";
 import { Liveness, type LivenessOptions } from "./core/liveness.ts";
@@ -21,7 +21,12 @@ const BEATS_PER_PERIOD = 5;
 const LIVENESS_CHECK_MS = 250;
 const MAX_CHECK_GAP_MS = 2_000;
 
+/** Nodes that renew their certificates at once (SwarmKit ca/reconciler.go). */
+const MAX_RENEWALS = 30;
+
 export interface DispatcherDeps {
+  /** Whether the node is to have its certificate renewed; absent = none ever is. */
+  readonly needsRenewal?: (node: Node, cluster: Cluster) => boolean;
   readonly store: StateStore;
   readonly clock: Clock;
   readonly ids: IdSource;
@@ -44,6 +49,8 @@ export class Dispatcher {
   readonly #liveness: Liveness;
   readonly #controller = new AbortController();
   readonly #batcher: StatusBatcher;
+  /** Those that were asked to renew and have not yet. */
+  #renewing: ReadonlySet<string> = new Set();
   readonly logs: LogBroker;
 
   constructor(_options: DispatcherOptions, deps: DispatcherDeps) {
@@ -186,6 +193,7 @@ export class Dispatcher {
       this.logs.onSessionEnd(session.nodeId);
     }
     this.#sessions.set(session.nodeId, session);
+    this.#askToRenew();
     session.send({
       body: {
         $case: "welcome",
@@ -255,6 +263,7 @@ export class Dispatcher {
       else if (event.table === "nodes") this.#onNode(event.id, event.before, event.after);
       else if (event.table === "cluster") this.#liveness.setOptions(this.#livenessOptions());
     }
+    if (commit.events.some(mayEndRenewal)) this.#askToRenew();
     for (const [nodeId, taskIds] of touched) {
       this.#sessions.get(nodeId)?.sendIncremental(this.#deps.store.view, taskIds);
     }
@@ -276,6 +285,23 @@ export class Dispatcher {
     }
   }
 
+  /** A few at a time, in order of id; those that are done make room for others. */
+  #askToRenew(): void {
+    const { store, needsRenewal } = this.#deps;
+    const [cluster] = store.view.table("cluster").all();
+    if (needsRenewal === undefined || !cluster) return;
+    if (!cluster.nextRoot && !cluster.renewBeforeMs) return;
+    const due = [...this.#sessions.keys()].sort().filter(nodeId => {
+      const node = store.view.table("nodes").get(nodeId);
+      return node !== undefined && needsRenewal(node, cluster);
+    });
+    const before = this.#renewing;
+    this.#renewing = new Set(due.slice(0, MAX_RENEWALS));
+    for (const nodeId of this.#renewing) {
+      if (!before.has(nodeId)) this.#sessions.get(nodeId)?.send(this.#managersFor(nodeId));
+    }
+  }
+
   #managersFor(nodeId: string): ManagerMessage {
     const view = this.#deps.store.view;
     const members = [...view.table("members").all()];
@@ -285,7 +311,9 @@ export class Dispatcher {
       members.some(member => member.nodeId === nodeId);
     const addrs = members.map(member => member.addr);
     const role = isManager ? "manager" : "worker";
-    return { body: { $case: "managers", value: { addrs, role } } };
+    return {
+      body: { $case: "managers", value: { addrs, role, renew: this.#renewing.has(nodeId) } },
+    };
   }
 
   #checkLiveness(): void {
@@ -310,6 +338,13 @@ export class Dispatcher {
       for (const nodeId of silent) this.#liveness.expect(nodeId, this.#deps.clock.monoMs());
     });
   }
+}
+
+/** A certificate was recorded, or the roots changed. */
+function mayEndRenewal(event: RowEvent): boolean {
+  if (event.table === "cluster") return true;
+  if (event.table !== "nodes") return false;
+  return event.after?.certificatePem !== event.before?.certificatePem;
 }
 
 function nodePatch(

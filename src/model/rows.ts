@@ -229,6 +229,13 @@ export interface SwarmSpec {
   };
 }
 
+export interface NextRoot {
+  readonly certPem: string;
+  readonly keyPem: string;
+  /** Its key signed by the present root: whoever trusts only that one trusts its certificates. */
+  readonly crossSignedPem: string;
+}
+
 /** The one row of the cluster table; `id` is the cluster id (O of every certificate). */
 export interface Cluster extends RowMeta {
   readonly spec: SwarmSpec;
@@ -244,6 +251,10 @@ export interface Cluster extends RowMeta {
   readonly subnetSize: number;
   readonly dataPathPort: number;
   readonly rootRotationInProgress: boolean;
+  /** The root that takes the present one's place when every node has a certificate of it. */
+  readonly nextRoot?: NextRoot | null;
+  /** Epoch ms; nodes with an older certificate renew: the roots to trust have changed since. */
+  readonly renewBeforeMs?: number;
 }
 
 /** Every table of the state and its row type. */

@@ -165,7 +165,7 @@ class CaServer {
     const { backend, clock, rng } = this.#deps;
     const name = { nodeId, role, clusterId: backend.clusterId };
     const request = { publicKey, name, expiryMs: backend.certExpiryMs(), nowMs: clock.nowMs() };
-    return signNodeCertificate(request, backend.signingRoot(), rng);
+    return signNodeCertificate(request, backend.signingRoot(), rng) + backend.intermediates();
   }
 }
 

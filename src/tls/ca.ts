@@ -1,5 +1,6 @@
 import { createHash, createPublicKey, type KeyObject, sign } from "node:crypto";
-import { assert } from "../base/errors.ts";
+import type { Clock } from "../base/clock.ts";
+import { assert, errorMessage, SwarmError } from "../base/errors.ts";
 import type { IdSource } from "../base/ids.ts";
 import type { Rng } from "../base/rng.ts";
 import { type Asn1, decodeDer, der, encodeDer, encodePem } from "./asn1.ts";
@@ -44,6 +45,56 @@ export async function createRootCa(deps: {
     extensions: rootExtensions(keyId(publicKey)),
   };
   return { certPem: issue(tbs, privateKey, deps.rng), keyPem };
+}
+
+/**
+ * The next root's name and key as a certificate of the present root. A node that knows only the
+ * present one verifies the next one's certificates through it.
+ */
+export function crossSignRoot(next: RootCa, present: RootCa, rng: Rng): string {
+  const nextCert = parseCertificate(next.certPem, "the next root certificate");
+  const cert = parseCertificate(present.certPem, "the root certificate");
+  const { publicKey } = nextCert;
+  const tbs = {
+    issuer: decodeDer(subjectDer(cert), "the root's subject"),
+    subject: decodeDer(subjectDer(nextCert), "the next root's subject"),
+    notBeforeMs: validityOf(nextCert).notBeforeMs,
+    notAfterMs: Math.min(validityOf(nextCert).notAfterMs, validityOf(cert).notAfterMs),
+    publicKey,
+    // Without the issuer's key id it would look self-signed: both have one name.
+    extensions: rootExtensions(keyId(publicKey), keyId(cert.publicKey)),
+  };
+  return issue(tbs, loadPrivateKey(present.keyPem, "the root key"), rng);
+}
+
+/** The root to replace `present`: the user's own, or a new one. */
+export async function nextRoot(
+  present: RootCa,
+  given: RootCa | null,
+  clock: Clock,
+  rng: Rng,
+): Promise<RootCa & { readonly crossSignedPem: string }> {
+  const next = given ?? (await createRootCa({ nowMs: clock.nowMs(), rng }));
+  const { certPem, keyPem } = checkRootCa(next);
+  return { certPem, keyPem, crossSignedPem: crossSignRoot(next, present, rng) };
+}
+
+/** A root of the user's own. Throws invalid_argument unless key and certificate fit. */
+function checkRootCa(given: RootCa): RootCa {
+  const why = rootFault(given);
+  if (why === null) return given;
+  throw new SwarmError("invalid_argument", `the given CA cannot be used: ${why}`);
+}
+
+function rootFault({ certPem, keyPem }: RootCa): string | null {
+  try {
+    const cert = parseCertificate(certPem, "the certificate");
+    if (!cert.ca || !cert.verify(cert.publicKey)) return "its certificate is no root certificate";
+    const key = loadPrivateKey(keyPem, "the key file");
+    return cert.checkPrivateKey(key) ? null : "its key is not that of its certificate";
+  } catch (error) {
+    return errorMessage(error);
+  }
 }
 
 /**

@@ -24,6 +24,8 @@ export interface CaBackend {
   trustedRoots(): string;
   /** The root that signs. */
   signingRoot(): RootCa;
+  /** PEM certificates that lead from it to a root that every node trusts; mostly none. */
+  intermediates(): string;
   joinTokens(): { readonly worker: string; readonly manager: string };
   certExpiryMs(): number;
   /** Role of a known node; null when there is no such node (never joined, or removed). */

@@ -43,6 +43,7 @@ export class Renewer {
   readonly #deps: RenewerDeps;
   #wake = newDeferred<void>();
   #wantedRole: NodeRole | null = null;
+  #asked = false;
 
   constructor(deps: RenewerDeps) {
     this.#deps = deps;
@@ -55,13 +56,24 @@ export class Renewer {
     this.#wake.resolve();
   }
 
+  /** A manager wants this node to have a newer certificate, as when the root changes. */
+  renewSoon(): void {
+    this.#asked = true;
+    this.#wake.resolve();
+  }
+
   /** Runs until the signal aborts; a failed renewal is tried again, never thrown. */
   async run(signal: AbortSignal): Promise<void> {
     const backoff = new Backoff(RETRY, this.#deps.rng);
     while (!signal.aborted) {
       try {
         await this.#untilDue(signal);
-        await this.renewNow(signal);
+        const asked = this.#asked;
+        this.#asked = false;
+        await this.renewNow(signal).catch((error: unknown) => {
+          this.#asked ||= asked;
+          throw error;
+        });
         this.#checkRole();
         backoff.reset();
       } catch (error) {
@@ -99,6 +111,7 @@ export class Renewer {
     const renewAtMs = planRenewal(store.validity(), rng);
     for (;;) {
       signal.throwIfAborted();
+      if (this.#asked) return;
       if (this.#wantedRole !== null && this.#wantedRole !== store.current().role) return;
       const waitMs = renewAtMs - clock.nowMs();
       if (waitMs <= 0) return;

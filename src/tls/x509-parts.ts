@@ -54,13 +54,21 @@ function keyUsage(usage: { readonly byte: number; readonly unused: number }): As
   return extension(EXTENSION.keyUsage, true, der.bits(Uint8Array.of(usage.byte), usage.unused));
 }
 
-/** What makes a root. No path length: a rotation signs the next root with this one. */
-export function rootExtensions(keyId: Uint8Array): Asn1 {
+/**
+ * What makes a root. No path length: a rotation signs the next root with this one, which then is
+ * its issuer.
+ */
+export function rootExtensions(keyId: Uint8Array, issuerKeyId?: Uint8Array): Asn1 {
   return der.sequence(
     extension(EXTENSION.basicConstraints, true, der.sequence(der.boolean(true))),
     keyUsage(CERT_AND_CRL_SIGN),
     extension(EXTENSION.subjectKeyId, false, der.octets(keyId)),
+    ...(issuerKeyId === undefined ? [] : [authorityKey(issuerKeyId)]),
   );
+}
+
+function authorityKey(keyId: Uint8Array): Asn1 {
+  return extension(EXTENSION.authorityKeyId, false, der.sequence(der.implicit(0, keyId)));
 }
 
 /** What makes a node: no CA, client and server both, its names. */
@@ -79,7 +87,7 @@ export function nodeExtensions(options: {
       der.sequence(der.oid(SERVER_AUTH), der.oid(CLIENT_AUTH)),
     ),
     extension(EXTENSION.subjectKeyId, false, der.octets(options.keyId)),
-    extension(EXTENSION.authorityKeyId, false, der.sequence(der.implicit(0, options.issuerKeyId))),
+    authorityKey(options.issuerKeyId),
     extension(EXTENSION.subjectAltName, false, der.sequence(...names)),
   );
 }

@@ -44,7 +44,7 @@ export interface SessionDeps {
   /** Known managers, best first; never empty on a node that has joined. */
   readonly managers: () => readonly string[];
   /** The leader told us where managers are and what our role is now. */
-  readonly onManagers: (addrs: readonly string[], role: NodeRole | null) => void;
+  readonly onManagers: (addrs: readonly string[], role: NodeRole | null, renew: boolean) => void;
   /** The cluster has removed this node. */
   readonly onRemoved: () => void;
   readonly clock: Clock;
@@ -223,7 +223,7 @@ class Session {
         this.#logReaders.get(body.value.id)?.abort();
         return;
       case "managers":
-        this.#deps.onManagers(body.value.addrs, parseRole(body.value.role));
+        this.#deps.onManagers(body.value.addrs, parseRole(body.value.role), body.value.renew);
         return;
       case "redirect":
         this.redirectedTo = body.value.leaderAddr;

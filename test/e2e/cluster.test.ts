@@ -1,11 +1,12 @@
 import { readFile } from "node:fs/promises";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import { performance } from "node:perf_hooks";
 import t, { type Test } from "tap";
 import type { Lab, LabHost } from "../lab/lab.ts";
 import type { RunResult } from "../lab/run.ts";
 import {
   api,
+  askAsStranger,
   census,
   disturbances,
   followersOf,
@@ -21,7 +22,6 @@ import {
   untilRunning,
   words,
 } from "../support/e2e.ts";
-import type { Stranger, Told } from "../support/e2e-stranger.ts";
 import { TestCa } from "../support/test-ca.ts";
 
 /** Membership of a cluster, as an operator changes it: on real hosts, through the command line. */
@@ -378,15 +378,6 @@ t.test("a cluster's membership", { skip }, async t => {
   );
 });
 
-const PROGRAM = resolve(import.meta.dirname, "../support/e2e-stranger.ts");
-
-async function ask(lab: Lab, stranger: Stranger): Promise<Told> {
-  const node = [process.execPath, `--import=${import.meta.resolve("tsx")}`, PROGRAM];
-  const result = await lab.asClient(node, { input: JSON.stringify(stranger) });
-  if (result.code !== 0) throw new Error(result.stderr);
-  return JSON.parse(result.stdout) as Told;
-}
-
 const OPEN_TO_ALL = ["/swarmd.v1.CA/GetRootCA", "/swarmd.v1.CA/IssueCertificate"];
 const OPEN_TO_NODES = [
   "/swarmd.v1.CA/RenewCertificate",
@@ -403,7 +394,7 @@ async function checkStrangers(t: Test, lab: Lab): Promise<void> {
   const pem = async (host: LabHost, file: string): Promise<string> =>
     readFile(join(host.paths.data, "certificates", file), "utf8");
   const caPem = await pem(leader, "ca.crt");
-  const without = await ask(lab, { addr, caPem, own: null });
+  const without = await askAsStranger(lab, { addr, caPem, own: null });
   t.ok(Object.keys(without).length > 8, "every method is asked for");
   for (const [method, code] of Object.entries(without)) {
     if (OPEN_TO_ALL.includes(method)) t.not(code, "UNAUTHENTICATED", method);
@@ -413,7 +404,7 @@ async function checkStrangers(t: Test, lab: Lab): Promise<void> {
 
   const w1 = lab.host("w1");
   const own = { certPem: await pem(w1, "node.crt"), keyPem: await pem(w1, "node.key") };
-  for (const [method, code] of Object.entries(await ask(lab, { addr, caPem, own }))) {
+  for (const [method, code] of Object.entries(await askAsStranger(lab, { addr, caPem, own }))) {
     const open = [...OPEN_TO_ALL, ...OPEN_TO_NODES].some(known => method.match(known) !== null);
     if (!open) t.equal(code, "PERMISSION_DENIED", `a worker calls ${method}`);
   }
@@ -429,7 +420,7 @@ async function checkStrangers(t: Test, lab: Lab): Promise<void> {
     nodeId: Swarm.NodeID,
     clusterId: Swarm.Cluster.ID,
   });
-  const refused = await ask(lab, { addr, caPem, own: forged });
+  const refused = await askAsStranger(lab, { addr, caPem, own: forged });
   for (const [method, code] of Object.entries(refused)) {
     t.equal(code, "UNAVAILABLE", `the handshake of a forged manager fails: ${method}`);
   }

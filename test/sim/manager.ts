@@ -93,7 +93,11 @@ export class SimManager {
       {
         store,
         raft,
-        tokens: { newJoinToken: role => `token-${role}`, newUnlockKey: () => "unlock-key" },
+        tokens: {
+          newJoinToken: role => `token-${role}`,
+          newUnlockKey: () => "unlock-key",
+          nextRoot: async present => ({ ...present, crossSignedPem: "" }),
+        },
         logs: () => this.dispatcher?.logs ?? null,
         clock,
       },

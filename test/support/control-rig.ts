@@ -212,6 +212,7 @@ export function controlRig(
       clock,
       logs: () => options.logs ?? null,
       tokens: {
+        nextRoot: async () => ({ certPem: "next", keyPem: "key", crossSignedPem: "cross" }),
         newUnlockKey: () => {
           unlockKeys += 1;
           return `SWMKEY-1-${unlockKeys}`;

@@ -6,6 +6,7 @@ import type { ApiNode, ApiService, ApiTask } from "../../cli/types.ts";
 import { request } from "../lab/http.ts";
 import { Lab, type LabHost, type UpOptions } from "../lab/lab.ts";
 import type { RunOptions, RunResult } from "../lab/run.ts";
+import type { Stranger, Told } from "./e2e-stranger.ts";
 import { eventually } from "./eventually.ts";
 
 /** What the end-to-end tests share: a lab of their own, its logs after a failure, and reading. */
@@ -89,6 +90,16 @@ get(process.argv[1], { timeout: 5000, agent: false }, answer => answer.pipe(proc
 /** One HTTP request from outside the cluster; exit code 0 and the body on stdout when answered. */
 export function httpGet(lab: Lab, url: string): Promise<RunResult> {
   return lab.asClient([process.execPath, "--input-type=module", "-e", GET_SCRIPT, url]);
+}
+
+const STRANGER = resolve(import.meta.dirname, "e2e-stranger.ts");
+
+/** What a cluster port says to a program outside the cluster, by method. */
+export async function askAsStranger(lab: Lab, stranger: Stranger): Promise<Told> {
+  const node = [process.execPath, `--import=${import.meta.resolve("tsx")}`, STRANGER];
+  const result = await lab.asClient(node, { input: JSON.stringify(stranger) });
+  if (result.code !== 0) throw new Error(result.stderr);
+  return JSON.parse(result.stdout) as Told;
 }
 
 /** A request that must succeed. */

@@ -112,6 +112,29 @@ t.test("the swarm's spec and tokens", async t => {
   t.equal(unlockKey(), "");
   t.not(rotated.worker, joinTokens.worker);
   t.equal(rotated.manager, joinTokens.manager);
+  const rotation = () => {
+    const [cluster] = rig.store.view.table("cluster").all();
+    return [cluster?.rootRotationInProgress, cluster?.nextRoot?.certPem];
+  };
+  t.equal(await change({ CAConfig: { ForceRotate: 1 } }), "done");
+  t.same(rotation(), [true, "next"]);
+  t.match(await swarm(), { rootRotationInProgress: true, nextRootCertPem: "next" });
+  t.notOk("nextRoot" in (await swarm()), "its key stays");
+  const [{ id = "" } = {}] = [...rig.store.view.table("cluster").all()];
+  const fields = { nextRoot: null, rootRotationInProgress: false };
+  rig.store.put({ op: "patch", table: "cluster", id, fields });
+  t.equal(await change({ Labels: {} }), "done");
+  t.same(rotation(), [false, undefined], "not asked again by a client that says nothing of it");
+  t.equal(await change((await swarm()).spec), "done");
+  t.same(rotation(), [false, undefined]);
+  t.match(
+    await change({ CAConfig: { SigningCAKey: "key" } }),
+    /400 .*if a signing CA key is provided, the signing CA cert must also be provided/,
+  );
+  t.equal(await change({ CAConfig: { SigningCACert: "own", SigningCAKey: "key" } }), "done");
+  t.same(rotation(), [true, "next"]);
+  t.equal((await swarm()).spec.CAConfig.SigningCAKey, undefined);
+  rig.store.put({ op: "patch", table: "cluster", id, fields });
   t.equal(await change({ Name: "other" }), '400 swarm spec must be named "default"');
   t.equal(
     await change({ CAConfig: { NodeCertExpiry: 60e9 } }),

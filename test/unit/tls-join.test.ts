@@ -44,6 +44,9 @@ class FakeCluster implements CaBackend {
   signingRoot(): RootCa {
     return this.#root;
   }
+  intermediates(): string {
+    return "";
+  }
   joinTokens(): { worker: string; manager: string } {
     return this.tokens;
   }

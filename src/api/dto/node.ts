@@ -6,7 +6,8 @@ import { asGoJson } from "./spec.ts";
 import { tlsInfoOfNode } from "./tls.ts";
 
 /** Docker's `Node`; `manager` is its part in the Raft group, null for workers. */
-export function nodeDto({ node, rootCertPem }: NodeView, manager: ManagerInfo | null): object {
+export function nodeDto(view: NodeView, manager: ManagerInfo | null): object {
+  const { node } = view;
   return {
     ...metaDto(node),
     Spec: {
@@ -17,7 +18,7 @@ export function nodeDto({ node, rootCertPem }: NodeView, manager: ManagerInfo | 
     },
     Description: {
       ...descriptionDto(node.description),
-      TLSInfo: node.description === null ? {} : tlsInfoOfNode(node.certificatePem, rootCertPem),
+      TLSInfo: node.description === null ? {} : tlsInfoOfNode(node.certificatePem, view),
     },
     Status: {
       State: node.status.state,

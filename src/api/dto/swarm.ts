@@ -2,7 +2,7 @@ import type { OperationResult, PublicCluster } from "../../control/operations.ts
 import type { LocalNodeInfo } from "../ports.ts";
 import { metaDto, optional } from "./common.ts";
 import { asGoJson } from "./spec.ts";
-import { tlsInfoDto } from "./tls.ts";
+import { tlsInfoOfSwarm } from "./tls.ts";
 
 /** Docker's `ClusterInfo`. */
 export function clusterInfoDto(cluster: PublicCluster): object {
@@ -19,7 +19,7 @@ export function clusterInfoDto(cluster: PublicCluster): object {
       TaskDefaults: asGoJson(spec.TaskDefaults),
       EncryptionConfig: spec.EncryptionConfig,
     },
-    TLSInfo: tlsInfoDto(cluster.rootCertPem),
+    TLSInfo: tlsInfoOfSwarm(cluster),
     RootRotationInProgress: cluster.rootRotationInProgress,
     DefaultAddrPool: cluster.defaultAddrPool,
     SubnetSize: cluster.subnetSize,

@@ -1,4 +1,5 @@
 import { X509Certificate } from "node:crypto";
+import type { Roots } from "../../control/operations.ts";
 
 /** Docker's `TLSInfo`. */
 export interface TlsInfo {
@@ -46,12 +47,27 @@ function readRoot(rootCertPem: string): TlsInfo | null {
  * What a node's certificate chains to. A node whose certificate is not of the present root shows no
  * issuer, which clients read as "needs rotation".
  */
-export function tlsInfoOfNode(certificatePem: string, rootCertPem: string): object {
+export function tlsInfoOfNode(certificatePem: string, roots: Roots): object {
+  const { rootCertPem, nextRootCertPem } = roots;
   if (certificatePem === "") return tlsInfoDto(rootCertPem);
-  const current = remember(ISSUED, `${certificatePem}\n${rootCertPem}`, () =>
+  if (nextRootCertPem !== "" && issuedBy(certificatePem, nextRootCertPem)) {
+    return tlsInfoOfSwarm(roots);
+  }
+  return issuedBy(certificatePem, rootCertPem)
+    ? tlsInfoDto(rootCertPem)
+    : { TrustRoot: rootCertPem };
+}
+
+/** During a rotation the next root is the issuer; the present one is trusted until its end. */
+export function tlsInfoOfSwarm({ rootCertPem, nextRootCertPem }: Roots): object {
+  if (nextRootCertPem === "") return tlsInfoDto(rootCertPem);
+  return { ...tlsInfoDto(nextRootCertPem), TrustRoot: rootCertPem };
+}
+
+function issuedBy(certificatePem: string, rootCertPem: string): boolean {
+  return remember(ISSUED, `${certificatePem}\n${rootCertPem}`, () =>
     isIssuedBy(certificatePem, rootCertPem),
   );
-  return current ? tlsInfoDto(rootCertPem) : { TrustRoot: rootCertPem };
 }
 
 function isIssuedBy(certificatePem: string, rootCertPem: string): boolean {

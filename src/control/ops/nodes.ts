@@ -9,7 +9,7 @@ import { nodeTest } from "../core/filters.ts";
 import { findNode } from "../core/lookup.ts";
 import type { OperationArgs, OperationResult } from "../operations.ts";
 import type { ManagerInfo } from "../ports.ts";
-import { clusterOf } from "./swarm.ts";
+import { clusterOf, rootsOf } from "./swarm.ts";
 
 /** Changes in one transaction when a removed node's tasks are given up. */
 const MAX_ORPHANS_PER_SUBMIT = 200;
@@ -19,8 +19,8 @@ export function listNodes(
   args: OperationArgs<"node.list">,
 ): OperationResult<"node.list"> {
   const wanted = nodeTest(args.filters);
-  const rootCertPem = clusterOf(ctx.view).rootCa.certPem;
-  return [...ctx.view.table("nodes").all()].filter(wanted).map(node => ({ node, rootCertPem }));
+  const roots = rootsOf(clusterOf(ctx.view));
+  return [...ctx.view.table("nodes").all()].filter(wanted).map(node => ({ node, ...roots }));
 }
 
 export function getNode(
@@ -28,8 +28,8 @@ export function getNode(
   args: OperationArgs<"node.get">,
 ): OperationResult<"node.get"> {
   const node = findNode(ctx.view, args.ref);
-  const rootCertPem = clusterOf(ctx.view).rootCa.certPem;
-  return { node, rootCertPem };
+  const roots = rootsOf(clusterOf(ctx.view));
+  return { node, ...roots };
 }
 
 export function listManagers(ctx: OperationContext): OperationResult<"manager.list"> {

@@ -109,6 +109,8 @@ export interface Managers {
   addrs: string[];
   /** Set when the node's role in the store differs from its certificate's. */
   role: string;
+  /** The node is to have its certificate renewed now. */
+  renew: boolean;
 }
 
 /** This manager is not the leader; the leader's address, empty when unknown. The stream ends. */
@@ -869,7 +871,7 @@ export const LogUnsubscribe: MessageFns<LogUnsubscribe> = {
 };
 
 function createBaseManagers(): Managers {
-  return { addrs: [], role: "" };
+  return { addrs: [], role: "", renew: false };
 }
 
 export const Managers: MessageFns<Managers> = {
@@ -879,6 +881,9 @@ export const Managers: MessageFns<Managers> = {
     }
     if (message.role !== "") {
       writer.uint32(18).string(message.role);
+    }
+    if (message.renew !== false) {
+      writer.uint32(24).bool(message.renew);
     }
     return writer;
   },
@@ -910,6 +915,14 @@ export const Managers: MessageFns<Managers> = {
             }
 
             message.role = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.renew = reader.bool();
             continue;
           }
         }
