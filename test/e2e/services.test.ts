@@ -27,12 +27,11 @@ import {
 /** Services on real Engines, as their owner sees them: through the command line and the API. */
 
 const TIMEOUT_MS = 600_000;
-const skip = labUnavailable() ?? false;
-t.setTimeout(TIMEOUT_MS);
-
 const APP = "swarmd/app:1";
 /** Nothing of an update's verification is waited for that a test does not look at. */
 const QUICK = ["--update-monitor", "500ms", "--rollback-monitor", "500ms"];
+const skip = labUnavailable() ?? false;
+t.setTimeout(TIMEOUT_MS);
 
 function hostnames(tasks: readonly ApiTask[], names: ReadonlyMap<string, string>): string[] {
   return tasks.map(task => names.get(task.NodeID ?? "") ?? "none").sort();
