@@ -2,7 +2,7 @@ import { request } from "../lab/http.ts";
 import type { Lab, LabHost } from "../lab/lab.ts";
 import { call, type NodeAnswer, type TaskAnswer } from "./api.ts";
 import { touched } from "./core/fault-plan.ts";
-import type { LeaderSighting, Violation } from "./core/history.ts";
+import type { Lag, LeaderSighting, Violation } from "./core/history.ts";
 import type { TimelineEntry } from "./core/report.ts";
 import type { FaultRunner } from "./fault-runner.ts";
 import { pause } from "./pause.ts";
@@ -13,9 +13,17 @@ const NODES_EVERY_MS = 1_000;
 const TASKS_EVERY_MS = 2_000;
 const LIST_TIMEOUT_MS = 5_000;
 const DAEMONS_EVERY_MS = 1_000;
+const LAG_EVERY_MS = 100;
+const MIN_LAG_MS = 250;
+/** A manager that said within this that it knows a leader is well. */
+const FRESH_MS = 2_000;
 
 interface StatusAnswer {
-  readonly raft?: { readonly role?: string; readonly term?: number } | null;
+  readonly raft?: {
+    readonly role?: string;
+    readonly term?: number;
+    readonly leaderNodeId?: string;
+  } | null;
 }
 
 /** Watches from outside: who leads, what nodes are called, what tasks do, which daemons live. */
@@ -23,13 +31,17 @@ export class ClusterWatch {
   readonly leaders: LeaderSighting[] = [];
   readonly taskLog: TimelineEntry[] = [];
   readonly violations: Violation[] = [];
+  readonly lags: Lag[] = [];
   readonly #lab: Lab;
   readonly #managers: readonly LabHost[];
   readonly #faults: FaultRunner;
   readonly #say: (text: string) => void;
   readonly #nodeStates = new Map<string, string>();
   readonly #taskStates = new Map<string, string>();
+  #lagLookMs = 0;
   readonly #dead = new Set<string>();
+  /** When the manager last said that it knows a leader. */
+  readonly #knewLeaderMs = new Map<string, number>();
 
   constructor(
     options: { readonly say: (text: string) => void },
@@ -46,11 +58,20 @@ export class ClusterWatch {
     return this.leaders.at(-1)?.host ?? null;
   }
 
+  /** Managers that have not said for a while that they know a leader. */
+  get recovering(): readonly string[] {
+    const sinceMs = Date.now() - FRESH_MS;
+    return this.#managers
+      .map(host => host.name)
+      .filter(name => (this.#knewLeaderMs.get(name) ?? 0) < sinceMs);
+  }
+
   async run(signal: AbortSignal): Promise<void> {
     await Promise.all([
       ...this.#managers.map(host => every(LEADER_EVERY_MS, signal, () => this.#lookAtLeader(host))),
       every(NODES_EVERY_MS, signal, at => this.#lookAtNodes(at)),
       every(TASKS_EVERY_MS, signal, at => this.#lookAtTasks(at)),
+      every(LAG_EVERY_MS, signal, () => this.#lookAtLag()),
       every(DAEMONS_EVERY_MS, signal, () => this.#lookAtDaemons()),
     ]);
   }
@@ -61,6 +82,7 @@ export class ClusterWatch {
       timeoutMs: STATUS_TIMEOUT_MS,
     }).catch(() => null);
     const raft = (answer?.body as StatusAnswer | undefined)?.raft;
+    if ((raft?.leaderNodeId ?? "") !== "") this.#knewLeaderMs.set(host.name, Date.now());
     const term = raft?.term ?? 0;
     if (raft?.role !== "leader" || term <= (this.leaders.at(-1)?.term ?? 0)) return;
     this.leaders.push({ atMs: Date.now(), host: host.name, term });
@@ -95,6 +117,14 @@ export class ClusterWatch {
     if (host === undefined) return [];
     const called = await call(host, "GET", path, undefined, LIST_TIMEOUT_MS);
     return called.verdict.outcome === "acknowledged" ? (called.body as readonly T[]) : [];
+  }
+
+  /** This loop is late when the machine has too much to do. */
+  async #lookAtLag(): Promise<void> {
+    const nowMs = Date.now();
+    const lateMs = nowMs - this.#lagLookMs - LAG_EVERY_MS;
+    if (this.#lagLookMs > 0 && lateMs >= MIN_LAG_MS) this.lags.push({ atMs: nowMs, lateMs });
+    this.#lagLookMs = nowMs;
   }
 
   /** A daemon that no fault has ended must run. */

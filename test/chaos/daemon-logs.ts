@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import type { LabHost } from "../lab/lab.ts";
-import type { DownMark } from "./core/history.ts";
+import type { HostMark } from "./core/history.ts";
 
 /** What the daemons' own logs tell after a run. */
 
@@ -17,19 +17,35 @@ export async function snapshotCounts(managers: readonly LabHost[]): Promise<Snap
   return { taken: count("took a snapshot"), received: count("receiving a snapshot") };
 }
 
-const DOWN_WORDS = '"node is down"';
-
-interface DownLine {
+interface LogLine {
   readonly time: string;
   readonly hostname?: string;
 }
 
 /** Each time a leader gave a node up. */
-export async function downMarks(managers: readonly LabHost[]): Promise<readonly DownMark[]> {
-  const logs = await Promise.all(managers.map(host => readFile(host.logPath, "utf8")));
-  return logs
-    .flatMap(log => log.split("\n").filter(line => line.includes(DOWN_WORDS)))
-    .map(line => JSON.parse(line) as DownLine)
-    .map(({ time, hostname = "" }) => ({ host: hostname, atMs: Date.parse(time) }))
-    .sort((a, b) => a.atMs - b.atMs);
+export function downMarks(managers: readonly LabHost[]): Promise<readonly HostMark[]> {
+  return marks(managers, "node is down", (line, host) => line.hostname ?? host);
+}
+
+/** Each time a leader took a node up. */
+export function sessionMarks(hosts: readonly LabHost[]): Promise<readonly HostMark[]> {
+  return marks(hosts, "session open", (_line, host) => host);
+}
+
+async function marks(
+  hosts: readonly LabHost[],
+  words: string,
+  hostOf: (line: LogLine, host: string) => string,
+): Promise<readonly HostMark[]> {
+  const found = await Promise.all(
+    hosts.map(async host => {
+      const log = await readFile(host.logPath, "utf8");
+      const lines = log.split("\n").filter(line => line.includes(`"${words}"`));
+      return lines.map(text => {
+        const line = JSON.parse(text) as LogLine;
+        return { host: hostOf(line, host.name), atMs: Date.parse(line.time) };
+      });
+    }),
+  );
+  return found.flat().sort((a, b) => a.atMs - b.atMs);
 }

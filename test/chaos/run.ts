@@ -11,9 +11,9 @@ import { checkCopies } from "./core/check-copies.ts";
 import { checkQuorumLoss, checkReads, checkWrites } from "./core/check-writes.ts";
 import { ContainerLog } from "./core/container-log.ts";
 import { FaultBag, type Situation } from "./core/fault-plan.ts";
-import type { ChaosHistory, DownMark, Violation } from "./core/history.ts";
+import type { ChaosHistory, HostMark, Violation } from "./core/history.ts";
 import type { TimelineEntry } from "./core/report.ts";
-import { downMarks, type SnapshotCounts, snapshotCounts } from "./daemon-logs.ts";
+import { downMarks, type SnapshotCounts, sessionMarks, snapshotCounts } from "./daemon-logs.ts";
 import { EngineWatch } from "./engine-watch.ts";
 import { FaultRunner } from "./fault-runner.ts";
 import { checkAgreement, readFinal } from "./final-state.ts";
@@ -64,7 +64,8 @@ export class ChaosRun {
   readonly #faults: FaultRunner;
   readonly #watch: ClusterWatch;
   readonly #timeline: TimelineEntry[] = [];
-  #downs: readonly DownMark[] = [];
+  #downs: readonly HostMark[] = [];
+  #sessions: readonly HostMark[] = [];
 
   constructor(
     options: RunOptions,
@@ -95,6 +96,8 @@ export class ChaosRun {
       containers: this.#containers.records,
       leaders: this.#watch.leaders,
       downs: this.#downs,
+      sessions: this.#sessions,
+      lags: this.#watch.lags,
     };
   }
 
@@ -224,6 +227,7 @@ export class ChaosRun {
       workers: this.#hosts.filter(host => host.role === "worker").map(host => host.name),
       leader: this.#watch.leader,
       active: this.#faults.active,
+      recovering: this.#watch.recovering,
       quorumBackMs: this.#faults.quorumBackMs,
     };
   }
@@ -232,6 +236,7 @@ export class ChaosRun {
     await Promise.all(this.#engines.map(engine => engine.look().catch(() => undefined)));
     await pause(LAST_EVENTS_MS, signal);
     this.#downs = await downMarks(this.#managers);
+    this.#sessions = await sessionMarks(this.#hosts);
     const history = this.history();
     const finals = await Promise.allSettled(
       this.#managers.map(host => readFinal(host, this.#world)),

@@ -108,6 +108,8 @@ export function history(given: Partial<ChaosHistory> = {}): ChaosHistory {
     containers: [],
     leaders: [{ atMs: 0, host: "m1", term: 2 }],
     downs: [],
+    sessions: [],
+    lags: [],
     ...given,
   };
 }

@@ -155,6 +155,10 @@ t.test("a minority refuses promptly", async t => {
   t.match(rules([write("config/p", "w1", slow)]), [/answered after 12001 ms/]);
   t.match(rules([write("config/p", "w1", { ...slow, via: "m2" })]), [/answered/], "cut off, awake");
   t.same(rules([write("config/p", "w1", { ...slow, via: "m1" })]), [], "a killed one cannot");
+  const busy = { requests: [write("config/p", "w1", slow)], faults: [LOSS] };
+  const lag = (atMs: number) => history({ ...busy, lags: [{ atMs, lateMs: 1_500 }] });
+  t.same(checkQuorumLoss(lag(12_000)), [], "the machine stood still");
+  t.equal(checkQuorumLoss(lag(1_000)).length, 1, "before that");
   t.ok(PROMPT_RULE.startsWith("G8"));
 });
 
@@ -364,20 +368,30 @@ t.test("copies of one slot", async t => {
 t.test("who was out of reach", async t => {
   const cut = fault("worker-cut", [{ kind: "cut", host: "w1" }], 10_000, 13_000);
   const pause = fault("worker-pause", [{ kind: "pause", host: "w1" }], 15_000, 20_000);
-  const leaders = history().leaders;
-  t.same(silences("w1", [cut, pause], leaders), [{ fromMs: 10_000, toMs: 20_000 }], "as one");
-  t.same(silences("w2", [cut, pause], leaders), []);
+  const both = history({ faults: [cut, pause] });
+  t.same(silences("w1", both), [{ fromMs: 10_000, toMs: 20_000 }], "as one");
+  t.same(silences("w2", both), []);
+
   const parted = fault(
     "partition",
     [{ kind: "partition", host: "m1", other: "w1", oneWay: true }],
     10_000,
     10_000 + LOST_AFTER_MS,
   );
-  t.equal(silences("w1", [parted], leaders).length, 1, "from the leader");
-  t.equal(silences("m1", [parted], leaders).length, 0, "the leader hears itself");
+  const faults = [parted];
+  t.equal(silences("w1", history({ faults })).length, 1, "from the leader");
+  t.equal(silences("m1", history({ faults })).length, 0, "the leader hears itself");
   const m2 = [{ atMs: 0, host: "m2", term: 2 }];
-  t.same(silences("w1", [parted], m2), [], "from a follower");
-  t.equal(silences("w1", [parted], [...m2, { atMs: 12_000, host: "m1", term: 3 }]).length, 1);
+  t.same(silences("w1", history({ faults, leaders: m2 })), [], "from a follower");
+  const changed = [...m2, { atMs: 12_000, host: "m1", term: 3 }];
+  t.equal(silences("w1", history({ faults, leaders: changed })).length, 1);
+
+  const kill = fault("worker-kill", [{ kind: "kill", host: "w1" }], 10_000, 12_000);
+  const back = (atMs: number) =>
+    silences("w1", history({ faults: [kill], sessions: [{ host: "w1", atMs }] })).at(0)?.toMs;
+  t.equal(back(14_500), 14_500, "until it is taken up again");
+  t.equal(back(11_000), 42_000, "not by a session of before");
+  t.equal(back(90_000), 42_000, "and not for ever");
   t.same(
     merged(
       [

@@ -32,6 +32,7 @@ function situation(given: Partial<Situation> = {}): Situation {
     workers: WORKERS,
     leader: "m2",
     active: [],
+    recovering: [],
     quorumBackMs: null,
     ...given,
   };
@@ -133,6 +134,13 @@ t.test("faults", async t => {
       if (fault.kind.startsWith("worker-")) t.ok(WORKERS.includes(host ?? ""), fault.kind);
     }
     t.ok(seen.size > 10);
+  });
+
+  await t.test("while a manager is not back yet no other is touched", async t => {
+    for (let seed = 0; seed < 30; seed++) {
+      const fault = new FaultBag(new SeededRng(seed)).next(situation({ recovering: ["m3"] }));
+      t.ok(fault?.kind.startsWith("worker-"), fault?.kind ?? "none");
+    }
   });
 
   await t.test("without a known leader its faults wait", async t => {

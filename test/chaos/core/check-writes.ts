@@ -1,4 +1,4 @@
-import { wasAwake, withoutQuorum } from "./disturbances.ts";
+import { type Interval, wasAwake, withoutQuorum } from "./disturbances.ts";
 import type {
   ChaosHistory,
   ReadRecord,
@@ -108,12 +108,22 @@ export function checkQuorumLoss(history: ChaosHistory): readonly Violation[] {
       }
       const tookMs = request.endMs - request.startMs;
       const span = { fromMs: request.startMs, toMs: request.endMs };
-      if (tookMs > PROMPT_MS && wasAwake(request.via, span, history.faults)) {
+      if (
+        tookMs > PROMPT_MS + lateness(history, span) &&
+        wasAwake(request.via, span, history.faults)
+      ) {
         violations.push(promptness(request, `was answered after ${tookMs} ms`));
       }
     }
   }
   return violations;
+}
+
+/** What a machine that has too much to do excuses. */
+function lateness({ lags }: ChaosHistory, span: Interval): number {
+  return lags
+    .filter(({ atMs }) => atMs >= span.fromMs && atMs <= span.toMs)
+    .reduce((sum, { lateMs }) => sum + lateMs, 0);
 }
 
 function wasGranted(request: RequestRecord): boolean {

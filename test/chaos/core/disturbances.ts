@@ -19,18 +19,29 @@ type HostBlow = Exclude<Blow["kind"], "partition" | "engine-restart">;
 /** The node's daemon cannot be heard, whoever leads. */
 const SILENCING: readonly HostBlow[] = ["kill", "stop", "pause", "cut", "poweroff"];
 
+/** A daemon that was ended has this long to find the leader when it is back. */
+const SESSION_WITHIN_MS = 30_000;
+const ENDING: readonly Blow["kind"][] = ["kill", "stop", "poweroff"];
+
+type Told = Pick<ChaosHistory, "faults" | "leaders" | "sessions">;
+
 /** When the host may have been out of the leader's reach: at most, and merged. */
-export function silences(
-  host: string,
-  faults: readonly FaultRecord[],
-  leaders: readonly LeaderSighting[],
-): readonly Interval[] {
+export function silences(host: string, told: Told): readonly Interval[] {
+  const { faults, leaders } = told;
   const spans = faults.flatMap(fault =>
     fault.blows
       .filter(blow => silencesHost(blow, host, fault, leaders))
-      .map(() => ({ fromMs: fault.startMs, toMs: fault.endMs })),
+      .map(blow => ({ fromMs: fault.startMs, toMs: heardAgainMs(blow, host, fault, told) })),
   );
   return merged(spans, RECOVERY_MS);
+}
+
+/** A daemon takes its time to start, the more so on a busy machine. */
+function heardAgainMs(blow: Blow, host: string, fault: FaultRecord, { sessions }: Told): number {
+  if (!ENDING.includes(blow.kind)) return fault.endMs;
+  const latestMs = fault.endMs + SESSION_WITHIN_MS;
+  const next = sessions.find(mark => mark.host === host && mark.atMs > fault.healMs);
+  return Math.max(fault.endMs, Math.min(next?.atMs ?? latestMs, latestMs));
 }
 
 function silencesHost(
@@ -77,12 +88,12 @@ export function merged(spans: readonly Interval[], gapMs: number): readonly Inte
  */
 export function losses(
   host: string,
-  { faults, leaders, downs }: Pick<ChaosHistory, "faults" | "leaders" | "downs">,
+  told: Told & Pick<ChaosHistory, "downs">,
 ): readonly (Interval & { readonly downMs: number })[] {
-  return silences(host, faults, leaders)
+  return silences(host, told)
     .filter(span => span.toMs - span.fromMs >= LOST_AFTER_MS)
     .flatMap(span =>
-      downs
+      told.downs
         .filter(mark => mark.host === host)
         .filter(
           ({ atMs }) => atMs >= span.fromMs + LOST_AFTER_MS && atMs <= span.toMs + RECOVERY_MS,

@@ -21,6 +21,8 @@ export interface Situation {
   /** Null while nobody is known to lead. */
   readonly leader: string | null;
   readonly active: readonly Pick<Fault, "kind" | "blows">[];
+  /** Managers that do not know a leader yet, or do not answer: they are left alone. */
+  readonly recovering: readonly string[];
   /** When the last quorum loss was repaired; null = never one. */
   readonly quorumBackMs: number | null;
 }
@@ -130,9 +132,10 @@ export function touched(active: Situation["active"]): ReadonlySet<string> {
   return new Set(hosts);
 }
 
-function managerTouched({ active, managers }: Situation): boolean {
+/** Some manager is broken, or not back yet. */
+function managerTouched({ active, managers, recovering }: Situation): boolean {
   const hosts = touched(active);
-  return managers.some(manager => hosts.has(manager));
+  return recovering.length > 0 || managers.some(manager => hosts.has(manager));
 }
 
 function workerTouched({ active, workers }: Situation): boolean {

@@ -145,10 +145,16 @@ export interface LeaderSighting {
   readonly term: number;
 }
 
-/** A leader gave a silent node up. */
-export interface DownMark {
+/** Something was said of a host, or by it. */
+export interface HostMark {
   readonly host: string;
   readonly atMs: number;
+}
+
+/** The run's own process was kept from running: the machine has too much to do. */
+export interface Lag {
+  readonly atMs: number;
+  readonly lateMs: number;
 }
 
 export interface ChaosHistory {
@@ -158,7 +164,11 @@ export interface ChaosHistory {
   readonly faults: readonly FaultRecord[];
   readonly containers: readonly ContainerRecord[];
   readonly leaders: readonly LeaderSighting[];
-  readonly downs: readonly DownMark[];
+  /** A leader gave a silent node up. */
+  readonly downs: readonly HostMark[];
+  /** A node was taken up by a leader. */
+  readonly sessions: readonly HostMark[];
+  readonly lags: readonly Lag[];
 }
 
 /** Something that must not be. */

@@ -22,6 +22,7 @@ const UNKNOWN_WORDS = ["is not known", "Look before repeating"];
 const REFUSED_WORDS = [
   "update out of sequence",
   "does not have a leader",
+  "no quorum of managers confirmed",
   "is not a swarm manager",
   "too many",
   "try again later",

@@ -109,6 +109,7 @@ function leaderLines(history: ChaosHistory): string[] {
   return [
     `leaders: ${history.leaders.length}, ${idleElections(history)} of them without a fault`,
     `slowest answer without a quorum: ${seconds(slowestMs)}`,
+    `the machine was late by up to ${seconds(Math.max(0, ...history.lags.map(l => l.lateMs)))}`,
   ];
 }
 
