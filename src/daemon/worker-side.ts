@@ -61,7 +61,11 @@ export class WorkerSide {
       { nodeId, clusterId, hostname: hostname(), bootedAtMs },
       { executor, store, reporter: outbox, clock, rng, logger },
     );
-    this.#makeBridge = signal => ensureGatewayBridge(engine, deps, signal);
+    // Not before: while the Engine makes a bridge it is slow to say what the session waits for.
+    this.#makeBridge = async signal => {
+      await this.#session.whenOpen(signal).catch(() => undefined);
+      await ensureGatewayBridge(engine, deps, signal);
+    };
     this.#session = new SessionClient(
       { nodeId, addr: options.addr },
       {

@@ -1,5 +1,5 @@
 import type { ClientDuplexStream } from "@grpc/grpc-js";
-import { newDeferred } from "../base/async.ts";
+import { newDeferred, withSignal } from "../base/async.ts";
 import { Backoff } from "../base/backoff.ts";
 import { type Clock, sleep, type Timer } from "../base/clock.ts";
 import { errorMessage, SwarmError, toSwarmError } from "../base/errors.ts";
@@ -7,6 +7,7 @@ import type { Logger } from "../base/logger.ts";
 import { type Rng, randomInt } from "../base/rng.ts";
 import type { AgentPort, AssignmentChange, LogSubscription } from "../model/assignment.ts";
 import type { NodeRole } from "../model/rows.ts";
+import type { TaskState } from "../model/task-state.ts";
 import type {
   Assignments,
   DispatcherClient,
@@ -23,6 +24,9 @@ const WELCOME_TIMEOUT_MS = 3_000;
 const DESCRIBE_EVERY_MS = 20_000;
 /** Statuses that come within this go in one message. */
 const STATUS_GATHER_MS = 5;
+/** A task is on its way through these and nobody waits for them: the next state will do. */
+const PASSING_STATES: ReadonlySet<TaskState> = new Set(["accepted", "preparing", "starting"]);
+const PASSING_GATHER_MS = 50;
 const LEAVING_WAIT_MS = 1_000;
 const MAX_LOG_SUBSCRIPTIONS = 200;
 
@@ -64,6 +68,7 @@ export class SessionClient {
   #connectedTo = "";
   #session: Session | null = null;
   #left = false;
+  readonly #opened = newDeferred<void>();
 
   constructor(options: SessionOptions, deps: SessionDeps) {
     this.#options = options;
@@ -73,6 +78,11 @@ export class SessionClient {
   /** Address of the manager that serves this node's session; empty when none does. */
   get manager(): string {
     return this.#connectedTo;
+  }
+
+  /** Resolves when a session has been open for the first time. */
+  whenOpen(signal: AbortSignal): Promise<void> {
+    return withSignal(this.#opened.promise, signal);
   }
 
   /**
@@ -97,6 +107,7 @@ export class SessionClient {
       try {
         await session.run(signal, () => {
           this.#connectedTo = addr;
+          this.#opened.resolve();
           attempt = 0;
           backoff.reset();
           logger.info("session open", { manager: addr });
@@ -145,6 +156,7 @@ class Session {
   #gathered: AssignmentChange[] = [];
   #sequence = 0;
   #flushTimer: Timer | null = null;
+  #flushDueMs = 0;
   #silenceTimer: Timer | null = null;
   #onWelcome: () => void = () => undefined;
   redirectedTo = "";
@@ -252,7 +264,9 @@ class Session {
       this.#stream?.write({ body: { $case: "heartbeat", value: {} } });
     });
     this.#every("describe", DESCRIBE_EVERY_MS, () => void this.#describe());
-    this.#deps.outbox.onReport(() => this.#scheduleFlush());
+    this.#deps.outbox.onReport(({ status }) => {
+      this.#scheduleFlush(PASSING_STATES.has(status.state) ? PASSING_GATHER_MS : STATUS_GATHER_MS);
+    });
     this.#flush();
   }
 
@@ -277,14 +291,22 @@ class Session {
     }
   }
 
-  #scheduleFlush(): void {
-    if (this.#flushTimer !== null) return;
-    const timer = this.#deps.clock.setTimer("status-flush", STATUS_GATHER_MS, () => {
+  /** Every write of the log costs all managers: statuses go together, those that matter soon. */
+  #scheduleFlush(withinMs: number): void {
+    const { clock } = this.#deps;
+    const dueMs = clock.monoMs() + withinMs;
+    if (this.#flushTimer !== null) {
+      if (this.#flushDueMs <= dueMs) return;
+      this.#flushTimer.cancel();
+      this.#timers.delete(this.#flushTimer);
+    }
+    const timer = clock.setTimer("status-flush", withinMs, () => {
       this.#timers.delete(timer);
       this.#flushTimer = null;
       this.#flush();
     });
     this.#flushTimer = timer;
+    this.#flushDueMs = dueMs;
     this.#timers.add(timer);
   }
 

@@ -16,17 +16,17 @@ export class StatusOutbox implements StatusReporter {
   readonly #pending = new Map<string, TaskStatusUpdate>();
   readonly #inFlight = new Map<number, Batch>();
   #sequence = 0;
-  #onReport: () => void = () => undefined;
+  #onReport: (update: TaskStatusUpdate) => void = () => undefined;
 
   /** Called after each report; one listener. */
-  onReport(listener: () => void): void {
+  onReport(listener: (update: TaskStatusUpdate) => void): void {
     this.#onReport = listener;
   }
 
   report(update: TaskStatusUpdate): void {
     this.#pending.delete(update.taskId);
     this.#pending.set(update.taskId, update);
-    this.#onReport();
+    this.#onReport(update);
   }
 
   get idle(): boolean {
