@@ -29,3 +29,12 @@ export class RngIdSource implements IdSource {
     return bits.toString(36).padStart(ID_LENGTH, "0");
   }
 }
+
+/** Characters of an ordered id that say when it was made: enough until the year 2059. */
+const ORDER_LENGTH = 8;
+
+/** A new id that sorts after all that were made before it, to the millisecond. */
+export function newOrderedId(ids: IdSource, nowMs: number): string {
+  const order = Math.max(0, Math.floor(nowMs)).toString(36).padStart(ORDER_LENGTH, "0");
+  return order + ids.newId().slice(order.length);
+}

@@ -3,6 +3,7 @@ import { validateServiceLabels } from "./labels.ts";
 import {
   type ContainerSpec,
   type EndpointSpec,
+  type FileTarget,
   type Mount,
   modeKind,
   type PortConfig,
@@ -68,8 +69,36 @@ function normalizeContainer(container: ContainerSpec): ContainerSpec {
       throw badRequest("invalid Config: cannot specify both File and Runtime");
     }
   }
-  if (container.Mounts === undefined) return container;
-  return { ...container, Mounts: container.Mounts.map(normalizeMount) };
+  const { Mounts: mounts, Secrets: secrets, Configs: configs } = container;
+  return {
+    ...container,
+    ...(mounts === undefined ? {} : { Mounts: mounts.map(normalizeMount) }),
+    ...(secrets === undefined ? {} : { Secrets: inOrder(secrets, ref => ref.SecretName) }),
+    ...(configs === undefined ? {} : { Configs: inOrder(configs, ref => ref.ConfigName) }),
+  };
+}
+
+/**
+ * By name, the file of the same name first. The order means nothing, and the docker command line
+ * sends another one each time, which would restart the tasks.
+ */
+function inOrder<R extends { readonly File?: FileTarget }>(
+  refs: readonly R[],
+  nameOf: (ref: R) => string | undefined,
+): readonly R[] {
+  const keyOf = (ref: R): readonly string[] => {
+    const name = nameOf(ref) ?? "";
+    const file = ref.File?.Name ?? "";
+    return [name, file === name ? "" : file];
+  };
+  return refs
+    .map(ref => ({ ref, key: keyOf(ref) }))
+    .sort((a, b) => compareText(a.key[0], b.key[0]) || compareText(a.key[1], b.key[1]))
+    .map(({ ref }) => ref);
+}
+
+function compareText(a = "", b = ""): number {
+  return a === b ? 0 : a < b ? -1 : 1;
 }
 
 function checkCredentialSpec({ Privileges: privileges }: ContainerSpec): void {

@@ -3,7 +3,7 @@ import { BoundedQueue, newDeferred, TaskGroup, withSignal } from "../../src/base
 import { Backoff } from "../../src/base/backoff.ts";
 import { sleep } from "../../src/base/clock.ts";
 import { assert, isSwarmError, SwarmError, toSwarmError } from "../../src/base/errors.ts";
-import { ID_LENGTH, isId, RngIdSource } from "../../src/base/ids.ts";
+import { ID_LENGTH, isId, newOrderedId, RngIdSource } from "../../src/base/ids.ts";
 import { randomInt, SeededRng } from "../../src/base/rng.ts";
 import { VirtualClock } from "../support/virtual-clock.ts";
 
@@ -101,6 +101,11 @@ t.test("seeded randomness", async t => {
   t.equal(id.length, ID_LENGTH);
   t.ok(isId(id));
   t.not(ids.newId(), id);
+  const times = [0, 1_700_000_000_000, 1_700_000_000_001, 2_800_000_000_000];
+  const ordered = times.map(atMs => newOrderedId(ids, atMs));
+  t.ok(ordered.every(isId));
+  t.same([...ordered].sort(), ordered, "in order of time");
+  t.not(newOrderedId(ids, 0), newOrderedId(ids, 0));
 });
 
 t.test("backoff grows to its ceiling and starts again", async t => {

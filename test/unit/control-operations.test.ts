@@ -159,6 +159,29 @@ t.test("networks are found by name and kept by id", async t => {
     await refusal(rig, "network.remove", { ref: "back" }),
     `400 rpc error: code = FailedPrecondition desc = network ${id} is in use by service ${rig.store.view.serviceByName("web")?.id}`,
   );
+  const serviceId = rig.store.view.serviceByName("web")?.id ?? "";
+  const networks = [{ networkId: id, addresses: ["10.0.0.5/24"], aliases: [] }];
+  const task = aTask({ id: "t1", serviceId, networks, status: aStatus("running") });
+  rig.store.put({ op: "create", table: "tasks", row: task });
+  await rig.client.call("service.remove", { ref: "web" }, never);
+  t.equal(
+    await refusal(rig, "network.remove", { ref: "back" }),
+    "done",
+    "its tasks are as good as removed, though nobody has told them yet",
+  );
+});
+
+t.test("the network of a task of no service is in use", async t => {
+  const rig = controlRig();
+  const spec = { Name: "back", Driver: "overlay", Attachable: true };
+  const { id } = await rig.client.call("network.create", { id: anId(), spec }, never);
+  const networks = [{ networkId: id, addresses: ["10.0.0.5/24"], aliases: [] }];
+  const task = aTask({ id: "t1", serviceId: "", networks, status: aStatus("running") });
+  rig.store.put({ op: "create", table: "tasks", row: task });
+  t.equal(
+    await refusal(rig, "network.remove", { ref: "back" }),
+    `400 rpc error: code = FailedPrecondition desc = network ${id} is in use by task t1`,
+  );
 });
 
 t.test("an update is a new spec version with the one before to go back to", async t => {

@@ -476,3 +476,22 @@ t.test("what an update may not change", async t => {
   t.equal(refused(other), "Unimplemented: renaming services is not supported");
   t.equal(refused(web), "accepted");
 });
+
+t.test("secrets and configs are in one order, whatever order they are sent in", async t => {
+  const ref = (name: string, file: string): object => ({ SecretName: name, File: { Name: file } });
+  const sent = [ref("s1", "other"), ref("s2", "a"), ref("s1", "s1"), ref("s1", "/b")];
+  const ordered = [ref("s1", "s1"), ref("s1", "/b"), ref("s1", "other"), ref("s2", "a")];
+  const Configs = [
+    { ConfigName: "c2", Runtime: {} },
+    { ConfigName: "c1", File: { Name: "/c" } },
+  ];
+  for (const Secrets of [sent, [...sent].reverse()]) {
+    const ContainerSpec = { Image: "app:1", Secrets, Configs };
+    const { TaskTemplate: task } = normalizeServiceSpec({ TaskTemplate: { ContainerSpec } });
+    t.same(task?.ContainerSpec?.Secrets, ordered);
+    t.same(
+      task?.ContainerSpec?.Configs?.map(config => config.ConfigName),
+      ["c1", "c2"],
+    );
+  }
+});

@@ -1,4 +1,5 @@
 import { isSwarmError, SwarmError } from "../../base/errors.ts";
+import { newOrderedId } from "../../base/ids.ts";
 import { hasLabels, valuesOf } from "../../control/core/filters.ts";
 import type { NetworkView } from "../../control/operations.ts";
 import type { ControlClient, Filters } from "../../control/ports.ts";
@@ -127,7 +128,8 @@ async function create(exchange: Exchange): Promise<void> {
   const control = lifecycle.control();
   if (isShared(body) && body["ConfigOnly"] !== true) {
     if (control === null) throw refusal(exchange);
-    const args = { id: ids.newId(), spec: body };
+    // The docker command line sorts a service's networks by id: so that is an order with a meaning.
+    const args = { id: newOrderedId(ids, clock.nowMs()), spec: body };
     const { id } = await control.call("network.create", args, exchange.signal);
     exchange.reply(201, { Id: id, Warning: "" });
     return;

@@ -1,5 +1,5 @@
 import { SwarmError } from "../../base/errors.ts";
-import type { Network, Service } from "../../model/rows.ts";
+import type { Network, Service, Task } from "../../model/rows.ts";
 import type {
   ConfigReference,
   NetworkAttachmentConfig,
@@ -132,9 +132,15 @@ const LIVE_DESIRED = ["ready", "running"];
 function liveTaskOn(view: StateView, networkId: string): string | undefined {
   for (const task of view.table("tasks").all()) {
     if (!LIVE_DESIRED.includes(task.desiredState)) continue;
+    if (isOfRemovedService(view, task)) continue;
     if (task.networks.some(attachment => attachment.networkId === networkId)) return task.id;
   }
   return undefined;
+}
+
+/** Its tasks are as good as removed, whatever they are still told to be. */
+function isOfRemovedService(view: StateView, { serviceId }: Task): boolean {
+  return serviceId !== "" && view.table("services").get(serviceId)?.pendingDelete !== false;
 }
 
 /** An id that a caller chose for a new object must be free, or be the same object already. */

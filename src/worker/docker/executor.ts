@@ -16,7 +16,7 @@ import {
   type ContainerView,
   type FoundContainer,
 } from "../core/container-view.ts";
-import { LogDecoder, type LogRecord } from "../core/log-frames.ts";
+import type { LogRecord } from "../core/log-frames.ts";
 import { taskName } from "../core/task-context.ts";
 import type { TaskWork } from "../core/task-work.ts";
 import { withDeadline } from "../deadline.ts";
@@ -37,6 +37,7 @@ import {
   type ListItem,
   nodeDescription,
 } from "./answers.ts";
+import { readContainerLogs } from "./container-logs.ts";
 import type { DockerEngine, EngineCall } from "./engine.ts";
 import { engineError } from "./engine-error.ts";
 import { pullQuery } from "./image-ref.ts";
@@ -288,21 +289,8 @@ export class DockerExecutor implements Executor {
   ): AsyncGenerator<LogRecord, void> {
     const answer = await this.#inspect(containerId, signal);
     if (answer === null) throw new SwarmError("not_found", `No such container: ${containerId}`);
-    const call: EngineCall = {
-      method: "GET",
-      path: containerPath(containerId, "/logs"),
-      query: logQuery(options),
-    };
-    const stream = await this.#engine.stream(call, signal);
-    const decoder = new LogDecoder({ tty: answer.Config.Tty });
-    try {
-      for await (const chunk of stream as AsyncIterable<Uint8Array>) yield* decoder.push(chunk);
-      yield* decoder.end();
-    } catch (error) {
-      throw signal.aborted ? signal.reason : engineError(error, this.#engine.socketPath);
-    } finally {
-      stream.destroy();
-    }
+    const source = { containerId, tty: answer.Config.Tty };
+    yield* readContainerLogs(this.#engine, source, options, signal);
   }
 
   #call<T>(call: EngineCall, limitMs: number, signal: AbortSignal): Promise<T> {
@@ -325,18 +313,6 @@ export class DockerExecutor implements Executor {
 
 function containerPath(idOrName: string, rest: string): string {
   return `/containers/${encodeURIComponent(idOrName)}${rest}`;
-}
-
-function logQuery(options: LogReadOptions): Readonly<Record<string, string>> {
-  return {
-    stdout: options.stdout ? "1" : "0",
-    stderr: options.stderr ? "1" : "0",
-    follow: options.follow ? "1" : "0",
-    tail: options.tail < 0 ? "all" : String(options.tail),
-    ...(options.sinceMs > 0 && { since: String(options.sinceMs / MS_PER_S) }),
-    timestamps: "1",
-    details: "1",
-  };
 }
 
 /** Null for a container that is not there. */

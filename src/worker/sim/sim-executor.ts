@@ -253,8 +253,11 @@ export class SimExecutor implements Executor {
     const container = this.#require(containerId);
     const queue = new BoundedQueue<LogRecord>({ maxItems: WATCH_LIMIT_EVENTS });
     const sinceNs = BigInt(options.sinceMs) * 1_000_000n;
-    const lines = container.log.filter(line => BigInt(line.timestampNs) >= sinceNs);
-    for (const line of options.tail < 0 ? lines : lines.slice(lines.length - options.tail)) {
+    const lines = container.log.filter(
+      line => BigInt(line.timestampNs) >= sinceNs && options[line.stream],
+    );
+    const skipped = options.tail < 0 ? 0 : Math.max(0, lines.length - options.tail);
+    for (const line of lines.slice(skipped)) {
       queue.push(line);
     }
     const live = options.follow && container.view.phase === "running";
