@@ -1,5 +1,5 @@
 import { SwarmError } from "../base/errors.ts";
-import type { Filters } from "../control/ports.ts";
+import type { Filters } from "../control/operations.ts";
 import { parseJson } from "./json-body.ts";
 
 const FALSE_WORDS = new Set(["", "0", "no", "false", "none"]);

@@ -1,6 +1,7 @@
 import type { RaftNode } from "../raft/ports.ts";
 import type { StateStore } from "../state/ports.ts";
-import type { ManagerInfo, MembershipPort, RemainingManagers } from "./ports.ts";
+import type { ManagerInfo } from "./operations.ts";
+import type { MembershipPort, RemainingManagers } from "./ports.ts";
 
 /** The Raft group by node: the state's members against what Raft knows of them. */
 export class MembershipView implements MembershipPort {

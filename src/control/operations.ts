@@ -8,7 +8,17 @@ import type {
   ServiceSpecVersion,
   Task,
 } from "../model/rows.ts";
-import type { Filters, ManagerInfo } from "./ports.ts";
+import type { PeerInfo } from "../raft/ports.ts";
+
+/** Values of a Docker filter, by name; every value of a name is an alternative. */
+export type Filters = Readonly<Record<string, readonly string[]>>;
+
+export interface ManagerInfo extends PeerInfo {
+  readonly leader: boolean;
+  readonly voter: boolean;
+  /** It answered lately. */
+  readonly reachable: boolean;
+}
 
 /** Docker's `ServiceStatus`: how many tasks there are against how many there should be. */
 export interface ServiceStatus {

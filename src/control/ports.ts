@@ -1,10 +1,7 @@
 import type { LogMessage, LogSubscription } from "../model/assignment.ts";
 import type { Cluster, NextRoot, NodeRole } from "../model/rows.ts";
 import type { PeerInfo } from "../raft/ports.ts";
-import type { OperationArgs, OperationName, OperationResult } from "./operations.ts";
-
-/** Values of a Docker filter, by name; every value of a name is an alternative. */
-export type Filters = Readonly<Record<string, readonly string[]>>;
+import type { ManagerInfo, OperationArgs, OperationName, OperationResult } from "./operations.ts";
 
 /** Which task logs to read; both lists empty gives nothing. */
 export interface LogRequest {
@@ -29,13 +26,6 @@ export interface ControlClient {
     signal: AbortSignal,
   ): Promise<OperationResult<K>>;
   logs(request: LogRequest, signal: AbortSignal): AsyncIterable<LogMessage>;
-}
-
-export interface ManagerInfo extends PeerInfo {
-  readonly leader: boolean;
-  readonly voter: boolean;
-  /** It answered lately. */
-  readonly reachable: boolean;
 }
 
 /** The voters among the other managers: they keep a quorum while `reachable >= needed`. */

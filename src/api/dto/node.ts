@@ -1,5 +1,4 @@
-import type { NodeView } from "../../control/operations.ts";
-import type { ManagerInfo } from "../../control/ports.ts";
+import type { ManagerInfo, NodeView } from "../../control/operations.ts";
 import type { Node, NodeDescription } from "../../model/rows.ts";
 import { metaDto, optional } from "./common.ts";
 import { asGoJson } from "./spec.ts";

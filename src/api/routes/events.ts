@@ -1,7 +1,7 @@
 import { BoundedQueue } from "../../base/async.ts";
 import { SwarmError } from "../../base/errors.ts";
 import { hasLabels, valuesOf } from "../../control/core/filters.ts";
-import type { Filters } from "../../control/ports.ts";
+import type { Filters } from "../../control/operations.ts";
 import type { SwarmEvent, SwarmEventFeed } from "../../control/swarm-events.ts";
 import type { ApiRoute, Exchange } from "../exchange.ts";
 import { hideOwnLabel } from "../own-labels.ts";

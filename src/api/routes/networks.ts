@@ -1,8 +1,8 @@
 import { isSwarmError, SwarmError } from "../../base/errors.ts";
 import { newOrderedId } from "../../base/ids.ts";
 import { hasLabels, valuesOf } from "../../control/core/filters.ts";
-import type { NetworkView } from "../../control/operations.ts";
-import type { ControlClient, Filters } from "../../control/ports.ts";
+import type { Filters, NetworkView } from "../../control/operations.ts";
+import type { ControlClient } from "../../control/ports.ts";
 import { networkDto } from "../dto/network.ts";
 import type { ApiRoute, Exchange } from "../exchange.ts";
 import { parseJson, readBody } from "../json-body.ts";

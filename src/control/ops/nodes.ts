@@ -7,8 +7,7 @@ import type { OperationContext } from "../context.ts";
 import { outOfSequence, rpcError } from "../core/errors.ts";
 import { nodeTest } from "../core/filters.ts";
 import { findNode } from "../core/lookup.ts";
-import type { OperationArgs, OperationResult } from "../operations.ts";
-import type { ManagerInfo } from "../ports.ts";
+import type { ManagerInfo, OperationArgs, OperationResult } from "../operations.ts";
 import { clusterOf, rootsOf } from "./swarm.ts";
 
 /** Changes in one transaction when a removed node's tasks are given up. */
