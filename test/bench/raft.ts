@@ -1,137 +1,204 @@
-/**
- * Three Raft members in this process, with real level storage (fsync) and real gRPC on loopback:
- * join time, commit latency, throughput, read latency, failover.
- *
- *   npx tsx test/bench/raft.ts
- */
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { performance } from "node:perf_hooks";
-import { eventually } from "../support/eventually.ts";
-import { GrpcNode } from "../support/raft-grpc-node.ts";
+import { parseArgs } from "node:util";
+import { loadNow, readMachine } from "./cluster/machine.ts";
+import { EtcdSystem, etcdVersion, findEtcd } from "./raft/etcd-system.ts";
+import { type FailoverResult, measureFailover } from "./raft/failover.ts";
+import type { Child, Load, MemberOrder, MemberReport, Rates } from "./raft/orders.ts";
+import { aimsOf, failoverLine, type Row, rateOf, tableOf } from "./raft/report.ts";
+import { buildChildren, forkChild, SwarmdSystem } from "./raft/swarmd-system.ts";
+import { cpuSeconds, type System } from "./raft/system.ts";
 
-const MEMBERS = 3;
-const SERIAL_WRITES = 300;
-const PARALLEL_WRITES = 20_000;
-const PARALLEL = 256;
-const READS = 300;
-const FAILOVERS = 5;
-const ENTRY_BYTES = 512;
+const HELP = `usage: npm run bench -- raft [flags]
 
-const never = new AbortController().signal;
+Three members as processes on loopback: the daemon's Raft, disk with fsync, TLS between them.
 
-function quantile(samples: readonly number[], q: number): string {
-  const sorted = [...samples].sort((a, b) => a - b);
-  const value = sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))] ?? 0;
-  return value.toFixed(2);
+  --peer etcd     measure Debian's etcd-server the same way, in turns, in the same run
+  --seconds N     of each measurement (8)
+  --clients LIST  calls in flight (1,16,256,1000)
+  --value BYTES   of each write (1024)
+  --trials N      how often the leader is killed (100)
+  --only LIST     write,read,inside,failover (all)
+  --dir DIR       where the members' data is put (${tmpdir()})
+  --json FILE     write every figure there
+
+One client process, the same for both systems, makes unary gRPC calls of etcd's KV service to the leader,
+over 4 connections without TLS. It writes HTTP/2 frames itself, for a library would cost more than what is
+measured; swarmd's members, which have no such service, serve the two calls on an endpoint just as bare.
+"inside" are proposals and read barriers made in the leader's own process. Failover is measured through
+grpc-js.
+`;
+const PARTS = ["write", "read", "inside", "failover"] as const;
+const WARM_UP_SECONDS = 1;
+const OWN = "swarmd";
+const PEER = "etcd";
+
+interface Options {
+  readonly peer: boolean;
+  readonly seconds: number;
+  readonly clients: readonly number[];
+  readonly valueBytes: number;
+  readonly trials: number;
+  readonly parts: ReadonlySet<string>;
+  readonly dir: string;
+  readonly json: string | null;
 }
 
-function report(what: string, samples: readonly number[]): void {
-  const [p50, p99, max] = [0.5, 0.99, 1].map(q => quantile(samples, q));
-  console.log(`${what}: p50 ${p50} ms, p99 ${p99} ms, max ${max} ms (n=${samples.length})`);
+function readOptions(argv: readonly string[]): Options | null {
+  const { values } = parseArgs({
+    args: [...argv],
+    options: {
+      peer: { type: "string" },
+      seconds: { type: "string", default: "8" },
+      clients: { type: "string", default: "1,16,256,1000" },
+      value: { type: "string", default: "1024" },
+      trials: { type: "string", default: "100" },
+      only: { type: "string", default: PARTS.join(",") },
+      dir: { type: "string", default: tmpdir() },
+      json: { type: "string" },
+      help: { type: "boolean", short: "h", default: false },
+    },
+  });
+  if (values.help) return null;
+  if (values.peer !== undefined && values.peer !== PEER) {
+    throw new Error(`--peer takes ${PEER}, not "${values.peer}"`);
+  }
+  return {
+    peer: values.peer !== undefined,
+    seconds: number("--seconds", values.seconds),
+    clients: values.clients.split(",").map(text => number("--clients", text)),
+    valueBytes: number("--value", values.value),
+    trials: number("--trials", values.trials),
+    parts: new Set(values.only.split(",")),
+    dir: values.dir,
+    json: values.json ?? null,
+  };
 }
 
-async function timed(run: () => Promise<unknown>): Promise<number> {
-  const startMs = performance.now();
-  await run();
-  return performance.now() - startMs;
+function number(flag: string, text: string): number {
+  const value = Number(text);
+  if (Number.isInteger(value) && value >= 1) return value;
+  throw new Error(`${flag} takes whole numbers from 1, not "${text}"`);
 }
 
-async function startGroup(dir: string): Promise<GrpcNode[]> {
-  const first = await GrpcNode.start({ raftId: 1, start: "bootstrap", dir: `${dir}/1` });
-  await eventually(() => first.leads, { what: "leads", everyMs: 1 });
-  const nodes = [first];
-  const joins: number[] = [];
-  for (let raftId = 2; raftId <= MEMBERS; raftId += 1) {
-    const node = await GrpcNode.start({ raftId, start: "join", dir: `${dir}/${raftId}` });
-    nodes.push(node);
-    joins.push(
-      await timed(async () => {
-        await first.driver.addMember(node.self, never);
-        await eventually(() => first.driver.status().conf.voters.includes(raftId), {
-          what: "votes",
-          everyMs: 1,
-        });
-      }),
+/** The load process and the systems it drives. */
+class Bench {
+  readonly #options: Options;
+  readonly #client: Child;
+  readonly rows: Row[] = [];
+
+  constructor(options: Options, deps: { readonly client: Child }) {
+    this.#options = options;
+    this.#client = deps.client;
+  }
+
+  /** One load on one system's leader, through the client. */
+  async load(system: System, what: Load["what"], inFlight: number): Promise<void> {
+    const addr = system.loadAddrs[await system.leader()] ?? "";
+    const { seconds, valueBytes } = this.#options;
+    const load: Load = { addr, what, inFlight, seconds, valueBytes };
+    const row = `${what}, ${inFlight} in flight`;
+    await this.#measured(row, system, over => this.#client.ask<Rates>({ ...load, ...over }));
+  }
+
+  /** The same from within the leader. */
+  async inside(system: SwarmdSystem, what: Load["what"], inFlight: number): Promise<void> {
+    const member = system.child(await system.leader());
+    const { seconds, valueBytes } = this.#options;
+    const order: MemberOrder = { do: "direct", what, inFlight, seconds, valueBytes };
+    const row = `inside: ${what}, ${inFlight} in flight`;
+    await this.#measured(row, system, over => member.ask<Rates>({ ...order, ...over }));
+  }
+
+  async #measured(
+    what: string,
+    system: System,
+    run: (over: Partial<Load>) => Promise<Rates>,
+  ): Promise<void> {
+    await run({ seconds: WARM_UP_SECONDS });
+    const clientPids = [this.#client.process.pid ?? 0];
+    const before = [cpuSeconds(system.pids()), cpuSeconds(clientPids)] as const;
+    const rates = await run({});
+    const memberCpuS = cpuSeconds(system.pids()) - before[0];
+    const clientCpuS = cpuSeconds(clientPids) - before[1];
+    this.rows.push({ what, system: system.title, rates, memberCpuS, clientCpuS });
+    console.log(
+      `${system.title}: ${what}: ${rateOf(rates).toFixed(0)}/s, p99 ${rates.p99Ms.toFixed(1)} ms`,
     );
   }
-  report("join until voting", joins);
-  return nodes;
 }
 
-async function benchWrites(leader: GrpcNode): Promise<void> {
-  const data = Buffer.alloc(ENTRY_BYTES, 7);
-  const latencies: number[] = [];
-  for (let i = 0; i < SERIAL_WRITES; i += 1) {
-    latencies.push(await timed(() => leader.driver.propose(data, never)));
+async function measureAll(options: Options, bench: Bench, systems: readonly System[]) {
+  const { parts, clients } = options;
+  for (const what of ["write", "read"] as const) {
+    if (!parts.has(what)) continue;
+    for (const inFlight of clients) {
+      for (const system of systems) await bench.load(system, what, inFlight);
+    }
   }
-  report("serial commit", latencies);
-  const parallel: number[] = [];
-  const before = leader.driver.stats().storage.appends;
-  const tookMs = await timed(() =>
-    Promise.all(
-      Array.from({ length: PARALLEL }, async () => {
-        for (let i = 0; i < PARALLEL_WRITES / PARALLEL; i += 1) {
-          parallel.push(await timed(() => leader.driver.propose(data, never)));
-        }
-      }),
-    ),
-  );
-  report(`parallel commit, ${PARALLEL} callers`, parallel);
-  const syncs = leader.driver.stats().storage.appends - before;
-  const perSecond = Math.round((parallel.length / tookMs) * 1000);
-  console.log(`throughput: ${perSecond} commits/s, ${syncs} syncs of the leader`);
-}
-
-async function benchReads(node: GrpcNode, what: string): Promise<void> {
-  const latencies: number[] = [];
-  for (let i = 0; i < READS; i += 1) {
-    latencies.push(await timed(() => node.driver.readBarrier(never)));
+  for (const system of systems) {
+    if (!(system instanceof SwarmdSystem) || !parts.has("inside")) continue;
+    for (const inFlight of clients) {
+      for (const what of ["write", "read"] as const) await bench.inside(system, what, inFlight);
+    }
   }
-  report(what, latencies);
-}
-
-async function benchFailover(nodes: GrpcNode[], dir: string): Promise<void> {
-  const latencies: number[] = [];
-  for (let round = 0; round < FAILOVERS; round += 1) {
-    const leader = nodes.find(node => node.leads);
-    if (leader === undefined) throw new Error("no leader");
-    const startMs = performance.now();
-    const killed = leader.kill();
-    const rest = nodes.filter(node => node !== leader);
-    const next = await eventually(() => rest.find(node => node.leads), {
-      what: "a new leader",
-      everyMs: 1,
-    });
-    await next.driver.propose(Buffer.from("next"), never);
-    latencies.push(performance.now() - startMs);
-    await killed;
-    const { raftId, addr } = leader.self;
-    const back = await GrpcNode.start({ raftId, start: "restart", dir: `${dir}/${raftId}`, addr });
-    nodes.splice(nodes.indexOf(leader), 1, back);
-    await eventually(() => back.machine.texts.length === next.machine.texts.length, {
-      what: "it catches up",
-    });
+  const failovers = new Map<string, FailoverResult>();
+  for (const system of parts.has("failover") ? systems : []) {
+    const tell = (line: string): void => console.log(`${system.title}: ${line}`);
+    failovers.set(system.title, await measureFailover(system, options.trials, tell));
   }
-  report("leader killed until the next commit", latencies);
+  return failovers;
 }
 
-async function main(): Promise<void> {
-  const dir = await mkdtemp(join(tmpdir(), "swarmd-raft-bench-"));
+function tellMembers(reports: readonly MemberReport[]): void {
+  for (const [i, { leads, rssMb, snapshots, syncs, term }] of reports.entries()) {
+    const role = leads ? "leader" : "follower";
+    console.log(
+      `member ${i + 1} (${role}): RSS ${rssMb} MB, ${syncs} syncs, ${snapshots} snapshots, term ${term}`,
+    );
+  }
+}
+
+/** Runs the benchmark; returns the exit code. */
+export async function benchRaft(argv: readonly string[]): Promise<number> {
+  const options = readOptions(argv);
+  if (options === null) {
+    console.log(HELP);
+    return 0;
+  }
+  const dir = await mkdtemp(join(options.dir, "swarmd-raft-bench-"));
+  const bin = options.peer ? await findEtcd(dir) : null;
+  const systems: System[] = [];
+  const programs = await buildChildren();
+  const client = forkChild(programs.client);
   try {
-    const nodes = await startGroup(dir);
-    const leader = nodes[0];
-    const follower = nodes[1];
-    if (leader === undefined || follower === undefined) throw new Error("no nodes");
-    await benchWrites(leader);
-    await benchReads(leader, "read barrier on the leader");
-    await benchReads(follower, "read barrier on a follower");
-    await benchFailover(nodes, dir);
-    await Promise.all(nodes.map(node => node.stop()));
+    const own = await SwarmdSystem.start(programs.member, dir);
+    systems.push(own);
+    if (bin !== null) systems.push(await EtcdSystem.start(bin, dir));
+    const machine = await readMachine(bin === null ? "none" : etcdVersion(bin));
+    const before = loadNow();
+    const bench = new Bench(options, { client });
+    const failovers = await measureAll(options, bench, systems);
+    const { date, commit, cpu, memory, kernel, node, engine } = machine;
+    console.log(
+      `\n${date}, commit ${commit}. ${cpu}; ${memory}; Linux ${kernel}; Node.js ${node}.`,
+    );
+    console.log(`Peer: ${engine}. Machine: ${before} before, ${loadNow()} after.\n`);
+    console.log(tableOf(bench.rows));
+    console.log("CPU: of the three members together, and of the client, for each call.");
+    for (const [title, result] of failovers) console.log(failoverLine(title, result));
+    tellMembers(await Promise.all(systems[0] === own ? [0, 1, 2].map(i => own.report(i)) : []));
+    const names = { own: OWN, peer: PEER };
+    console.log(`\n${aimsOf(bench.rows, failovers.get(OWN) ?? null, names)}`);
+    if (options.json !== null) {
+      const all = { machine, rows: bench.rows, failovers: Object.fromEntries(failovers) };
+      await writeFile(options.json, `${JSON.stringify(all, null, 2)}\n`);
+    }
+    return 0;
   } finally {
+    client.process.kill();
+    await Promise.all(systems.map(system => system.stop()));
     await rm(dir, { recursive: true, force: true });
   }
 }
-
-await main();

@@ -35,7 +35,7 @@ class Member {
   #orders = 0;
 
   constructor() {
-    const execArgv = [...NODE_FLAGS, "--import=tsx"];
+    const execArgv = ["--import=tsx", ...NODE_FLAGS];
     this.#child = fork(MEMBER, [], { execArgv, serialization: "json" });
     this.#child.once("exit", code => {
       for (const [id, tell] of this.#waiting) tell({ id, error: `a member ended with ${code}` });
