@@ -295,11 +295,16 @@ export class Witness {
     });
   }
 
-  /** What a member promises to others must be on its disk. */
+  /**
+   * What a member promises to others must be on its disk. An acknowledgement of an earlier term may
+   * be of entries that a later leader has replaced before they were written: the member is then as
+   * one that wrote both in turn and whose answer was slow (the disk holds the later term already,
+   * and a leader of the earlier one that could commit with it would have voters in common).
+   */
   sent(raftId: RaftId, message: Message): void {
     const { disk, hardState } = this.#member(raftId);
     const { kind, index, term, reject } = message;
-    if (kind === "app-resp" && !reject && index > disk.last) {
+    if (kind === "app-resp" && !reject && term >= hardState.term && index > disk.last) {
       this.fail(
         "acknowledged-is-durable",
         `member ${raftId} acknowledges entry ${index}, on its disk are entries to ${disk.last}`,
