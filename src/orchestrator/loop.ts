@@ -32,6 +32,8 @@ const MAX_BATCH_BYTES = 1024 * 1024;
 const MAX_SLICE_MS = 20;
 /** Wall clocks jump: due times are looked at this often at least. */
 const MAX_TIMER_MS = 10_000;
+/** A clock that lost more than this since the last look was set back. */
+const MAX_SLEW_MS = 500;
 const RETRY_BASE_MS = 20;
 const RETRY_MAX_MS = 10_000;
 /** Faults told of one bad plan. */
@@ -66,6 +68,8 @@ export class PlannerLoop {
   #agenda: Agenda;
   #poke: Deferred<void> | null = null;
   #sliceStartMs = 0;
+  /** How far the wall clock is ahead of the monotonic one, at the last look. */
+  #aheadMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: PlannerLoopOptions, deps: PlannerLoopDeps) {
     this.#debounceMs = options.debounceMs ?? DEFAULT_DEBOUNCE_MS;
@@ -128,7 +132,7 @@ export class PlannerLoop {
   async #work(signal: AbortSignal): Promise<void> {
     const { clock } = this.#deps;
     for (;;) {
-      this.#agenda.wake(clock.nowMs());
+      this.#agenda.wake(this.#wasSetBack() ? Number.POSITIVE_INFINITY : clock.nowMs());
       if (this.#agenda.hasDirty) return;
       this.#poke = newDeferred();
       const untilMs = Math.max(0, this.#agenda.nextWakeMs - clock.nowMs());
@@ -141,6 +145,14 @@ export class PlannerLoop {
         timer.cancel();
       }
     }
+  }
+
+  /** The times that plans wait for are then far away: all is planned anew. */
+  #wasSetBack(): boolean {
+    const { clock } = this.#deps;
+    const beforeMs = this.#aheadMs;
+    this.#aheadMs = clock.nowMs() - clock.monoMs();
+    return this.#aheadMs < beforeMs - MAX_SLEW_MS;
   }
 
   async #round(signal: AbortSignal): Promise<void> {

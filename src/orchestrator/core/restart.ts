@@ -55,9 +55,16 @@ export function isExhausted(draft: ServiceDraft, slot: Slot): boolean {
   return !shouldRestart(draft.view, newest, slot);
 }
 
-/** Its start delay is over. */
-function mayStart(task: Task, nowMs: number): boolean {
-  return nowMs >= task.startAfterMs || nowMs < task.createdAtMs;
+/**
+ * When its start delay is over. Counted from its own stamp at most: the plan that set the time may
+ * have been made just before the leader's clock was set back.
+ */
+function startsAtMs(view: StateView, task: Task): number {
+  return Math.min(task.startAfterMs, task.createdAtMs + policyOf(view, task).delayMs);
+}
+
+function mayStart(view: StateView, task: Task, nowMs: number): boolean {
+  return nowMs >= startsAtMs(view, task) || nowMs < task.createdAtMs;
 }
 
 /** Its container may still run where we can wait for it. */
@@ -115,8 +122,8 @@ interface RestartCause {
 function planRestart(draft: ServiceDraft, key: string, task: Task, cause: RestartCause): void {
   const slot = draft.slot(key);
   if (slot === undefined) return;
-  if (!cause.lost && !mayStart(task, draft.nowMs)) {
-    draft.wakeAt(task.startAfterMs);
+  if (!cause.lost && !mayStart(draft.view, task, draft.nowMs)) {
+    draft.wakeAt(startsAtMs(draft.view, task));
     return;
   }
   const wanted = shouldRestart(draft.view, task, slot);
@@ -149,8 +156,8 @@ function promoteWhenDue(
   others: readonly Task[],
   run: RunState,
 ): void {
-  if (!mayStart(task, draft.nowMs)) {
-    draft.wakeAt(task.startAfterMs);
+  if (!mayStart(draft.view, task, draft.nowMs)) {
+    draft.wakeAt(startsAtMs(draft.view, task));
     return;
   }
   const stopByMs = task.createdAtMs + MAX_STOP_WAIT_MS;
