@@ -10,6 +10,8 @@ export const MAX_TRANSACTION_BYTES = 1.5 * 1024 * 1024;
 /** Changes in one transaction (SwarmKit MaxChangesPerTransaction). */
 export const MAX_CHANGES_PER_TRANSACTION = 200;
 
+const ENCODER = new TextEncoder();
+const DECODER = new TextDecoder();
 const TABLES: ReadonlySet<string> = new Set(TABLE_NAMES);
 const STATES: ReadonlySet<string> = new Set(TASK_STATES);
 
@@ -22,7 +24,7 @@ export function encodeTransaction(tx: Transaction): Uint8Array {
     );
   }
   const text = JSON.stringify({ v: TRANSACTION_FORMAT, nowMs: tx.nowMs, changes: tx.changes });
-  const bytes = new TextEncoder().encode(text);
+  const bytes = ENCODER.encode(text);
   if (bytes.length > MAX_TRANSACTION_BYTES) {
     throw new SwarmError(
       "invalid_argument",
@@ -43,7 +45,7 @@ export type DecodedTransaction =
 export function decodeTransaction(bytes: Uint8Array): DecodedTransaction {
   let value: unknown;
   try {
-    value = JSON.parse(new TextDecoder().decode(bytes));
+    value = JSON.parse(DECODER.decode(bytes));
   } catch {
     return { ok: false, message: "the entry is not a transaction" };
   }
