@@ -33,9 +33,9 @@ export class Admin {
   }
 
   async #run(): Promise<void> {
-    const { world, plan } = this.#cluster;
+    const { weather, plan } = this.#cluster;
     while (!this.#stopped) {
-      await world.sleep(this.#chance.exponential(plan.adminMs));
+      await weather.sleep(this.#chance.exponential(plan.adminMs));
       const up = this.#cluster.managers.filter(host => host.manager !== null);
       if (up.length === 0 || this.#stopped) continue;
       // No leader, or a port that is taken: there will be other things to do.

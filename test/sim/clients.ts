@@ -82,9 +82,9 @@ export class Clients {
   }
 
   async #client(): Promise<void> {
-    const { world, plan } = this.#cluster;
+    const { world, weather, plan } = this.#cluster;
     while (!this.#stopped) {
-      await world.sleep(this.#chance.exponential(plan.thinkMs));
+      await weather.sleep(this.#chance.exponential(plan.thinkMs));
       const at = this.#chance.int(0, this.#open.length - 1);
       const register = this.#open[at];
       if (register === undefined) continue;

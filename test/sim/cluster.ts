@@ -7,13 +7,13 @@ import type { PeerInfo } from "../../src/raft/ports.ts";
 import { Chance } from "./chance.ts";
 import { ManagerHost } from "./host.ts";
 import type { SimManager } from "./manager.ts";
-import type { Bug } from "./mutant.ts";
 import { type HostId, Network } from "./network.ts";
 import type { Plan } from "./plan.ts";
 import type { SimProcess } from "./process.ts";
 import { SessionLink } from "./session-link.ts";
 import { Trace } from "./trace.ts";
 import { SimTransport } from "./transport.ts";
+import { Weather } from "./weather.ts";
 import { Witness } from "./witness.ts";
 import { WorkerHost } from "./worker.ts";
 import { World } from "./world.ts";
@@ -31,12 +31,12 @@ const STREAMS = {
   nemesis: 14,
   clients: 15,
   admin: 16,
+  weather: 17,
 } as const;
 
 export interface ClusterOptions {
   readonly seed: number;
   readonly plan: Plan;
-  readonly bug: Bug;
   readonly trace: { readonly full: boolean; readonly maxLines: number };
 }
 
@@ -48,6 +48,7 @@ export class Cluster {
   readonly witness = new Witness();
   readonly trace: Trace;
   readonly network: Network;
+  readonly weather: Weather;
   readonly managers: readonly ManagerHost[];
   readonly workers: readonly WorkerHost[];
   readonly #options: ClusterOptions;
@@ -61,6 +62,7 @@ export class Cluster {
     this.trace = new Trace(options.trace, this.world);
     const { world, trace, witness } = this;
     this.network = new Network(plan.network, { world, chance: this.chance("network") });
+    this.weather = new Weather(plan.weather, { world, chance: this.chance("weather") });
     const hosts = Array.from({ length: plan.managers + plan.spares }, (_, i) => i + 1);
     this.managers = hosts.map(id => this.#newHost(id));
     this.workers = Array.from({ length: plan.workers }, (_, i) => {
@@ -118,7 +120,6 @@ export class Cluster {
       witness,
       plan,
       clusterId: CLUSTER_ID,
-      bug: this.#options.bug,
       chance: new Chance(new SeededRng(this.#options.seed * 4_096 + id)),
       newTransport: (host, process) => this.#newTransport(host, process),
       forward: (host, process) => this.#forward(host, process),
@@ -130,7 +131,6 @@ export class Cluster {
 
   #newTransport(host: ManagerHost, process: SimProcess): SimTransport {
     const { witness, trace, network } = this;
-    const { bug } = this.#options;
     const transport = new SimTransport(
       { self: host.peer, clusterId: CLUSTER_ID, hostId: host.id },
       {
@@ -144,9 +144,7 @@ export class Cluster {
             message.term,
             message.index,
           );
-          const sent = bug.send?.(message) ?? [message];
-          for (const one of sent) witness.sent(host.raftId, one);
-          return sent;
+          witness.sent(host.raftId, message);
         },
         onReceive: message => {
           trace.detail(

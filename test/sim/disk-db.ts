@@ -100,6 +100,10 @@ export class SimDbState {
     return true;
   }
 
+  get(key: Uint8Array): Uint8Array | undefined {
+    return this.rows.get(keyOf(key));
+  }
+
   /** LevelDB drops the last record of its log for a wrong checksum. False when there is none. */
   dropLastWrite(): boolean {
     if (this.#lastSynced === null || this.#unsynced.length > 0) return false;
@@ -145,16 +149,16 @@ export class SimDb implements LogDb {
   }
 
   get(key: Uint8Array): Promise<Uint8Array | undefined> {
-    return Promise.resolve(this.#state.rows.get(keyOf(key)));
+    return Promise.resolve(this.#state.get(key));
   }
 
-  async batch(operations: LogOperation[], _options: { sync: true }): Promise<void> {
+  async batch(operations: LogOperation[], { sync }: { sync: boolean }): Promise<void> {
     const { disk, process } = this.#context;
     const error = disk.writeError();
     const write = this.#state.apply(operations);
     await disk.work(process, disk.syncMs(), error);
     write.written = true;
-    if (disk.bugs.lazyDb !== true) this.#state.synced(write);
+    if (sync) this.#state.synced(write);
   }
 
   async clear(range: { gte: Uint8Array; lt: Uint8Array }): Promise<void> {

@@ -74,6 +74,14 @@ export class SimFileState {
     for (const inode of new Set(this.names.values())) this.#lose(inode);
   }
 
+  /** What the storage has noted as durable, as far as a crash would leave it. */
+  get watermark(): number {
+    const inode = [...this.names].find(([path]) => WATERMARK.test(path))?.[1];
+    return inode === undefined || inode.bytes.length < 8
+      ? 0
+      : Number(inode.bytes.readBigUInt64LE(0));
+  }
+
   /** A bit of a file flips. False when there is none. */
   flipBit(): boolean {
     const files = [...this.names].filter(
@@ -133,7 +141,7 @@ export class SimFiles implements Files {
     const { disk, process } = this.#context;
     const synced = this.#state.startSync(dir);
     await disk.work(process, disk.syncMs(), null);
-    if (disk.bugs.lazyFiles !== true) synced();
+    synced();
   }
 
   open(path: string, how: "read" | "update" | "create"): Promise<OpenFile> {
@@ -141,12 +149,12 @@ export class SimFiles implements Files {
     if (how !== "create") {
       return known === undefined
         ? Promise.reject(enoent(path))
-        : Promise.resolve(this.#opened(known, path));
+        : Promise.resolve(this.#opened(known));
     }
     if (known !== undefined) return Promise.reject(new Error(`EEXIST: ${path}`));
     const inode = new Inode();
     this.#state.setNames(dirname(path), [[path, inode]]);
-    return Promise.resolve(this.#opened(inode, path));
+    return Promise.resolve(this.#opened(inode));
   }
 
   list(dir: string): Promise<readonly string[]> {
@@ -169,9 +177,8 @@ export class SimFiles implements Files {
     return Promise.resolve();
   }
 
-  #opened(inode: Inode, path: string): OpenFile {
+  #opened(inode: Inode): OpenFile {
     const { disk, process } = this.#context;
-    const ignored = disk.bugs.noWatermark === true && WATERMARK.test(path);
     let end = 0;
     return {
       read: (buffer, offset, length, position) => {
@@ -183,14 +190,14 @@ export class SimFiles implements Files {
         const error = disk.writeError();
         if (disk.writesSlowly(SLOW_WRITE_RATE)) await disk.work(process, disk.syncMs(), null);
         if (error !== null) throw error;
-        if (!ignored) inode.write(position, buffer.subarray(offset, offset + length));
+        inode.write(position, buffer.subarray(offset, offset + length));
         end = position + length;
         return { bytesWritten: length };
       },
       sync: async () => {
         const covered = inode.unsynced.length;
         await disk.work(process, disk.syncMs(), null);
-        if (disk.bugs.lazyFiles !== true) inode.unsynced.splice(0, covered);
+        inode.unsynced.splice(0, covered);
       },
       stat: () => Promise.resolve({ size: inode.bytes.length }),
       close: () => Promise.resolve(),

@@ -1,5 +1,7 @@
 import type { Files } from "../../src/raft/storage/files.ts";
-import type { LogDb } from "../../src/raft/storage/level-load.ts";
+import { TAIL_KEY } from "../../src/raft/storage/level-keys.ts";
+import type { LogDb, TailRecord } from "../../src/raft/storage/level-load.ts";
+import { decodeMeta } from "../../src/raft/storage/record.ts";
 import type { Chance } from "./chance.ts";
 import { SimDb, SimDbState } from "./disk-db.ts";
 import { SimFileState, SimFiles } from "./disk-files.ts";
@@ -17,16 +19,6 @@ export interface DiskFaults {
 /** How a process ended: its machine goes on, and with it what was written; or everything stops. */
 export type CrashKind = "kill" | "power";
 
-/** For tests of the tests: a disk that promises more than it does. */
-export interface DiskBugs {
-  /** The database does not sync. */
-  readonly lazyDb?: boolean;
-  /** Files are not synced. */
-  readonly lazyFiles?: boolean;
-  /** The watermark is not written. */
-  readonly noWatermark?: boolean;
-}
-
 /** What the database and the files of one disk share. */
 export interface DiskContext {
   readonly process: SimProcess;
@@ -39,7 +31,6 @@ export interface DiskContext {
  */
 export class SimDisk {
   readonly #chance: Chance;
-  readonly bugs: DiskBugs;
   faults: DiskFaults;
   full = false;
   /** Every write fails while set. */
@@ -49,12 +40,8 @@ export class SimDisk {
   /** Writes under way: a crash may or may not see them on disk. */
   busy = 0;
 
-  constructor(
-    options: { readonly faults: DiskFaults; readonly bugs: DiskBugs },
-    deps: { readonly chance: Chance },
-  ) {
+  constructor(options: { readonly faults: DiskFaults }, deps: { readonly chance: Chance }) {
     this.faults = options.faults;
-    this.bugs = options.bugs;
     this.#chance = deps.chance;
     this.db = new SimDbState(deps.chance);
     this.files = new SimFileState(deps.chance);
@@ -71,6 +58,17 @@ export class SimDisk {
     this.busy = 0;
     this.db.crash(kind);
     this.files.crash(kind);
+  }
+
+  /**
+   * LevelDB drops the last record of its log for a wrong checksum: a write that the watermark knows
+   * of. One that it does not know of yet nobody can miss; the storage promises no more.
+   */
+  dropLastWrite(): boolean {
+    const tail = this.db.get(TAIL_KEY);
+    if (tail === undefined) return false;
+    const { sequence } = decodeMeta<TailRecord>(tail, "tail");
+    return this.files.watermark >= sequence && this.db.dropLastWrite();
   }
 
   /** Null, or why this write fails. */

@@ -5,7 +5,6 @@ import type { PeerInfo } from "../../src/raft/ports.ts";
 import type { Chance } from "./chance.ts";
 import { type CrashKind, SimDisk } from "./disk.ts";
 import { type ManagerDeps, type ManagerOptions, SimManager } from "./manager.ts";
-import type { Bug } from "./mutant.ts";
 import type { HostId } from "./network.ts";
 import { sharedAddress } from "./owners.ts";
 import type { Plan } from "./plan.ts";
@@ -37,7 +36,6 @@ export interface HostDeps {
   readonly witness: Witness;
   readonly chance: Chance;
   readonly plan: Plan;
-  readonly bug: Bug;
   readonly clusterId: string;
   readonly newTransport: (host: ManagerHost, process: SimProcess) => SimTransport;
   readonly forward: (host: ManagerHost, process: SimProcess) => ManagerDeps["forward"];
@@ -103,7 +101,7 @@ export class ManagerHost {
 
   start(mode: StartMode = this.joined ? "restart" : "join"): void {
     if (this.state !== "down") return;
-    const { world, trace, witness, bug, clusterId, plan } = this.#deps;
+    const { world, trace, witness, clusterId, plan } = this.#deps;
     this.#starts += 1;
     const skewMs = this.#skewMs;
     const process = new SimProcess({ name: this.name, skewMs, rate: this.#rate }, world);
@@ -129,7 +127,6 @@ export class ManagerHost {
       forward: this.#deps.forward(this, process),
       witness,
       logger: trace.logger(this.name),
-      bug,
     });
   }
 
@@ -221,8 +218,8 @@ export class ManagerHost {
   }
 
   #newDisk(): SimDisk {
-    const { plan, bug, chance } = this.#deps;
-    return new SimDisk({ faults: plan.disk, bugs: bug.disk ?? {} }, { chance });
+    const { plan, chance } = this.#deps;
+    return new SimDisk({ faults: plan.disk }, { chance });
   }
 }
 

@@ -16,13 +16,12 @@ import {
   type DriverOptions,
   RaftDriver,
 } from "../../src/raft/driver.ts";
-import type { RaftNode, StateMachine } from "../../src/raft/ports.ts";
+import type { RaftNode } from "../../src/raft/ports.ts";
 import { LevelRaftStorage } from "../../src/raft/storage/level-storage.ts";
 import type { RaftStorage } from "../../src/raft/storage/raft-storage.ts";
 import { plainSealer } from "../../src/raft/storage/sealer.ts";
 import { ReplicatedStore } from "../../src/state/store.ts";
 import type { SimDisk } from "./disk.ts";
-import type { Bug } from "./mutant.ts";
 import type { SimProcess } from "./process.ts";
 import type { SimTransport } from "./transport.ts";
 import { WatchedCore, WatchedMachine, WatchedStorage } from "./watched.ts";
@@ -52,7 +51,6 @@ export interface ManagerDeps {
   readonly forward: LeaderTransport;
   readonly witness: Witness;
   readonly logger: Logger;
-  readonly bug: Bug;
 }
 
 /**
@@ -129,11 +127,10 @@ export class SimManager {
     const { process, logger } = deps;
     const store = new ReplicatedStore({}, { clock: process.clock, logger });
     const { clusterId, self, start, tuning } = options;
-    const driver = await RaftDriver.open(
+    const raft = await RaftDriver.open(
       { ...DRIVER_DEFAULTS, ...tuning, clusterId, self, start, knownPeers: [] },
       driverDeps(options, deps, store),
     );
-    const raft = deps.bug.raft?.(driver) ?? driver;
     store.attach(raft);
     return new SimManager(options, deps, { raft, store });
   }
@@ -161,13 +158,13 @@ export class SimManager {
 
   #startDuties(signal: AbortSignal): void {
     setMaxListeners(0, signal);
-    const { process, logger, bug, witness } = this.#deps;
+    const { process, logger, witness } = this.#deps;
     const duties = new LeaderDuties(
       { nodeId: this.#options.self.nodeId },
       {
         store: this.store,
         raft: this.raft,
-        planners: () => bug.planners?.(newPlanners()) ?? newPlanners(),
+        planners: () => newPlanners(),
         clock: process.clock,
         ids: this.#ids,
         logger,
@@ -197,24 +194,22 @@ function driverDeps(
   deps: ManagerDeps,
   store: ReplicatedStore,
 ): DriverDeps {
-  const { process, disk, bug, transport, logger, witness, world } = deps;
+  const { process, disk, transport, logger, witness, world } = deps;
   const watch = { raftId: options.self.raftId, witness, world };
   const level: RaftStorage = new LevelRaftStorage(
     { dir: DATA_DIR, keepOldSnapshots: 0 },
     { sealer: plainSealer, clock: process.clock, ...disk.mount(process) },
   );
-  const storage = new WatchedStorage(bug.storage?.(level) ?? level, watch);
-  const machine: StateMachine = bug.machine?.(store, process) ?? store;
+  const storage = new WatchedStorage(level, watch);
   return {
     storage,
     transport,
-    stateMachine: new WatchedMachine(machine, { ...watch, store, storage }),
+    stateMachine: new WatchedMachine(store, { ...watch, store, storage }),
     clock: process.clock,
     rng: new SeededRng(options.seed),
     log: logger,
     createCore: (config, coreDeps) => {
-      const core = new RaftCore(bug.config?.(config) ?? config, coreDeps);
-      return new WatchedCore(bug.core?.(core, process) ?? core, watch);
+      return new WatchedCore(new RaftCore(config, coreDeps), watch);
     },
     nextTurn: () => process.sleep(0),
   };

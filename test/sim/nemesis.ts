@@ -46,7 +46,7 @@ export class Nemesis {
   }
 
   #schedule(kind: FaultKind, meanMs: number): void {
-    this.#cluster.world.after(this.#chance.exponential(meanMs), () => {
+    this.#cluster.weather.after(this.#chance.exponential(meanMs), () => {
       if (this.#stopped) return;
       this.counts.set(kind, (this.counts.get(kind) ?? 0) + 1);
       this.#meanMs = meanMs;
@@ -267,7 +267,7 @@ export class Nemesis {
     const ways = {
       "flips a bit": () => db.flipBit(),
       "loses a row": () => db.dropRow(),
-      "loses its last write": () => db.dropLastWrite(),
+      "loses its last write": () => host.disk.dropLastWrite(),
       "flips a bit of a file": () => files.flipBit(),
       "is wiped": () => {
         db.rows.clear();

@@ -2,6 +2,7 @@ import type { Chance } from "./chance.ts";
 import type { DiskFaults } from "./disk.ts";
 import type { RaftTuning } from "./manager.ts";
 import type { NetworkFaults } from "./network.ts";
+import type { WeatherPlan } from "./weather.ts";
 
 /** What the nemesis may do; each at random times, about `meanMs` apart. */
 export const FAULT_KINDS = [
@@ -50,11 +51,16 @@ export interface Plan {
   readonly readShare: number;
   readonly services: number;
   readonly adminMs: number;
+  readonly weather: WeatherPlan;
 }
 
 const MIN_FAULT_MS = 2_000;
 const MAX_FAULT_MS = 60_000;
 const FAULT_SHARE = 0.4;
+/** From impatient to what swarm mode has. */
+const TICKS_MS = [50, 100, 100, 200, 500, 1_000] as const;
+/** Share of seeds without a calm. */
+const ALL_STORM = 0.04;
 /** Damage costs a manager each time, so it is rarer. */
 const RARE: ReadonlySet<FaultKind> = new Set<FaultKind>(["disk-damage"]);
 const RARITY = 3;
@@ -98,7 +104,7 @@ export function drawPlan(chance: Chance): Plan {
     spares: chance.int(0, 2),
     workers: chance.int(1, 3),
     tuning: {
-      tickMs: chance.pick([50, 100, 100, 200, 500]),
+      tickMs: chance.pick(TICKS_MS),
       electionTicks: 10,
       heartbeatTicks: 1,
       snapshotEntries: Math.round(chance.logUniform(20, 500)),
@@ -115,5 +121,9 @@ export function drawPlan(chance: Chance): Plan {
     readShare: chance.float(0.2, 0.7),
     services: chance.int(1, 4),
     adminMs: chance.logUniform(2_000, 40_000),
+    weather: {
+      stormMs: chance.logUniform(5_000, 60_000),
+      stormShare: chance.is(ALL_STORM) ? 1 : chance.logUniform(0.05, 0.5),
+    },
   };
 }

@@ -2,21 +2,30 @@ import { performance } from "node:perf_hooks";
 import { parseArgs } from "node:util";
 import { type RunResult, simulate } from "./run.ts";
 
+/** Runs seeds one after the other. `main.ts` starts it, as one file and with Node's flags. */
+
 const DEFAULT_TICKS = 3_000;
 const PROGRESS_EVERY_MS = 10_000;
 const SHOWN_LINES = 150;
 const MS_PER_MINUTE = 60_000;
-
-function print(text: string): void {
-  process.stdout.write(`${text}\n`);
-}
 
 interface Arguments {
   readonly seed: number;
   readonly seeds: number;
   readonly ticks: number;
   readonly trace: boolean;
-  readonly mutants: boolean;
+  /** Stops at the first seed that fails and explains nothing. */
+  readonly untilFailure: boolean;
+}
+
+/** What `--until-failure` ends with, as one line of JSON. */
+export interface SeedsOutcome {
+  readonly ran: number;
+  readonly failed: Pick<RunResult, "seed" | "violation"> | null;
+}
+
+function print(text: string): void {
+  process.stdout.write(`${text}\n`);
 }
 
 function readArguments(): Arguments {
@@ -26,7 +35,7 @@ function readArguments(): Arguments {
       seeds: { type: "string", default: "1" },
       ticks: { type: "string", default: String(DEFAULT_TICKS) },
       trace: { type: "boolean", default: false },
-      mutants: { type: "boolean", default: false },
+      "until-failure": { type: "boolean", default: false },
     },
   });
   const number = (text: string): number => {
@@ -39,8 +48,49 @@ function readArguments(): Arguments {
     seeds: number(values.seeds),
     ticks: number(values.ticks),
     trace: values.trace,
-    mutants: values.mutants,
+    untilFailure: values["until-failure"],
   };
+}
+
+/** Sums over the seeds that have run. */
+class Totals {
+  readonly #startedMs = performance.now();
+  #toldMs = this.#startedMs;
+  #simulatedMs = 0;
+  #events = 0;
+  #unhealed = 0;
+  ran = 0;
+  failed = 0;
+
+  add(result: RunResult): void {
+    this.ran += 1;
+    this.#simulatedMs += result.simulatedMs;
+    this.#events += result.events;
+    if (!result.healed) this.#unhealed += 1;
+    if (result.violation !== null) this.failed += 1;
+    const nowMs = performance.now();
+    if (nowMs - this.#toldMs < PROGRESS_EVERY_MS) return;
+    this.#toldMs = nowMs;
+    print(`seed ${result.seed}: ${this.failed} failed, ${this.#pace()}`);
+  }
+
+  tell(): void {
+    const healed = this.#unhealed === 0 ? "" : `, ${this.#unhealed} without a quorum to heal`;
+    print(`${this.#pace()}, ${this.#events} events`);
+    print(`${this.ran - this.failed} passed, ${this.failed} failed${healed}`);
+  }
+
+  #pace(): string {
+    const { user, system } = process.cpuUsage();
+    const cpuMs = (user + system) / 1_000;
+    const tookMs = performance.now() - this.#startedMs;
+    const minutes = (this.#simulatedMs / MS_PER_MINUTE).toFixed(0);
+    const perMinute = (this.#simulatedMs / cpuMs).toFixed(0);
+    return (
+      `${minutes} simulated minutes in ${(tookMs / 1_000).toFixed(1)} s ` +
+      `(${(cpuMs / 1_000).toFixed(1)} s of CPU), ${perMinute} a CPU-minute`
+    );
+  }
 }
 
 /** Runs the seed again with every message kept, and shows the end of it. */
@@ -53,46 +103,33 @@ async function explain(result: RunResult, ticks: number): Promise<void> {
   print(`replay: npm run sim -- --seed ${seed} --ticks ${ticks} --trace`);
 }
 
-async function runSeeds({ seed: first, seeds, ticks, trace }: Arguments): Promise<number> {
-  const startedMs = performance.now();
-  let toldMs = startedMs;
-  let simulatedMs = 0;
-  let failed = 0;
-  let unhealed = 0;
-  let events = 0;
-  for (let seed = first; seed < first + seeds; seed += 1) {
-    const full = trace && seeds === 1;
-    const maxLines = full ? Number.MAX_SAFE_INTEGER : undefined;
-    const result = await simulate({ seed, ticks, full, ...(maxLines ? { maxLines } : {}) });
-    simulatedMs += result.simulatedMs;
-    events += result.events;
-    if (!result.healed) unhealed += 1;
-    if (full) for (const line of result.trace) print(line);
-    if (seeds === 1) {
-      const { trace: _, ...told } = result;
-      print(JSON.stringify(told));
-    }
-    if (result.violation !== null) {
-      failed += 1;
-      await explain(result, ticks);
-    }
-    const nowMs = performance.now();
-    if (nowMs - toldMs > PROGRESS_EVERY_MS) {
-      toldMs = nowMs;
-      print(`seed ${seed}: ${failed} failed, ${pace(simulatedMs, nowMs - startedMs)}`);
-    }
+async function runOne(seed: number, { seeds, ticks, trace }: Arguments): Promise<RunResult> {
+  const full = trace && seeds === 1;
+  const kept = full ? { full, maxLines: Number.MAX_SAFE_INTEGER } : {};
+  const result = await simulate({ seed, ticks, ...kept });
+  if (full) for (const line of result.trace) print(line);
+  if (seeds === 1) {
+    const { trace: _, ...told } = result;
+    print(JSON.stringify(told));
   }
-  const healed = unhealed === 0 ? "" : `, ${unhealed} without a quorum to heal`;
-  print(`${seeds - failed} passed, ${failed} failed${healed}`);
-  print(`${pace(simulatedMs, performance.now() - startedMs)}, ${events} events`);
-  return failed;
+  return result;
 }
 
-function pace(simulatedMs: number, tookMs: number): string {
-  const cpuMs = process.cpuUsage().user / 1_000 + process.cpuUsage().system / 1_000;
-  const minutes = (simulatedMs / MS_PER_MINUTE).toFixed(0);
-  const perMinute = (simulatedMs / cpuMs).toFixed(0);
-  return `${minutes} simulated minutes in ${(tookMs / 1_000).toFixed(1)} s, ${perMinute} a CPU-minute`;
+async function runSeeds(args: Arguments): Promise<number> {
+  const { seed: first, seeds, ticks, untilFailure } = args;
+  const totals = new Totals();
+  let failure: SeedsOutcome["failed"] = null;
+  for (let seed = first; seed < first + seeds && failure === null; seed += 1) {
+    const result = await runOne(seed, args);
+    totals.add(result);
+    if (result.violation === null) continue;
+    if (untilFailure) failure = { seed, violation: result.violation };
+    else await explain(result, ticks);
+  }
+  totals.tell();
+  const outcome: SeedsOutcome = { ran: totals.ran, failed: failure };
+  if (untilFailure) print(JSON.stringify(outcome));
+  return totals.failed;
 }
 
 process.exitCode = (await runSeeds(readArguments())) === 0 ? 0 : 1;

@@ -32,8 +32,8 @@ export interface SimTransportOptions {
 export interface SimTransportDeps {
   readonly process: SimProcess;
   readonly network: Network;
-  /** Every message on its way out; what it returns is sent. */
-  readonly onSend: (message: Message) => readonly Message[];
+  /** Every message on its way out. */
+  readonly onSend: (message: Message) => void;
   readonly onReceive: (message: Message) => void;
   readonly peer: (raftId: RaftId) => SimTransport | null;
   readonly at: (addr: string) => SimTransport | null;
@@ -68,10 +68,7 @@ export class SimTransport implements RaftTransport {
   }
 
   send(message: Message): void {
-    for (const sent of this.#deps.onSend(message)) this.#send(sent);
-  }
-
-  #send(message: Message): void {
+    this.#deps.onSend(message);
     const wire = encodeMessage(message);
     const peer = this.#deps.peer(message.to);
     if (wire === null) return;

@@ -8,6 +8,7 @@ export interface SimEvent {
 
 /** Now and then the real event loop gets a turn, so that a rejection nobody handles shows. */
 const EVENTS_PER_TURN = 4096;
+const RESOLVED = Promise.resolve();
 
 /**
  * Virtual time: a queue of events, run one after the other. Between two events all promises come to
@@ -35,13 +36,38 @@ export class World {
     return new Promise(resolve => void this.after(delayMs, resolve));
   }
 
-  /** Runs the next event if it is due by `untilMs`. False when there is none; time is then that. */
-  async step(untilMs: number): Promise<boolean> {
+  /** Runs what is due by `untilMs`, one after the other, until then or until `done` holds. */
+  run(untilMs: number, done: () => boolean): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const step = (): void => {
+        try {
+          const fn = done() ? null : this.#next(untilMs);
+          if (fn === null) {
+            resolve();
+            return;
+          }
+          fn();
+        } catch (error) {
+          reject(error);
+          return;
+        }
+        if (this.events % EVENTS_PER_TURN === 0) setImmediate(inMicrotask);
+        else process.nextTick(inMicrotask);
+      };
+      // Node runs `nextTick` callbacks only when no promise callback is left to run, and what one
+      // of them sets off before the next: an event runs in a promise callback, the next one after.
+      const inMicrotask = (): void => void RESOLVED.then(step);
+      inMicrotask();
+    });
+  }
+
+  /** The next event due by `untilMs`. Null when there is none; time is then that. */
+  #next(untilMs: number): (() => void) | null {
     for (;;) {
       const next = this.#heap[0];
       if (next === undefined || next.atMs > untilMs) {
         this.#nowMs = Math.max(this.#nowMs, untilMs);
-        return false;
+        return null;
       }
       this.#pop();
       const { fn } = next;
@@ -49,10 +75,7 @@ export class World {
       next.fn = null;
       this.#nowMs = next.atMs;
       this.events += 1;
-      fn();
-      await atRest();
-      if (this.events % EVENTS_PER_TURN === 0) await nextTurn();
-      return true;
+      return fn;
     }
   }
 
@@ -94,14 +117,6 @@ export class World {
 
 function isBefore(a: SimEvent, b: SimEvent): boolean {
   return a.atMs < b.atMs || (a.atMs === b.atMs && a.seq < b.seq);
-}
-
-/**
- * Resolves when no promise callback is left to run: Node runs `nextTick` callbacks only when the
- * microtask queue is empty.
- */
-function atRest(): Promise<void> {
-  return new Promise(resolve => process.nextTick(resolve));
 }
 
 /** A turn of the real event loop: rejections that nobody handles end the process. */

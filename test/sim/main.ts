@@ -1,0 +1,16 @@
+import { buildSimulator } from "./bundle.ts";
+
+/**
+ * `npm run sim -- --seed N [--seeds K] [--ticks M] [--trace]`: see docs/design/simulator.md. A tick
+ * is a tenth of a second of simulated time.
+ */
+async function main(args: readonly string[]): Promise<number> {
+  const simulator = await buildSimulator();
+  try {
+    return (await simulator.run(args, { live: true })).code;
+  } finally {
+    await simulator.remove();
+  }
+}
+
+process.exitCode = await main(process.argv.slice(2));
