@@ -1,4 +1,3 @@
-import { setMaxListeners } from "node:events";
 import { aborted, type Deferred, newDeferred } from "../base/async.ts";
 import { sleep } from "../base/clock.ts";
 import { errorMessage, SwarmError } from "../base/errors.ts";
@@ -128,14 +127,11 @@ export class RaftDriver implements RaftNode {
   }
 
   propose(data: Uint8Array, signal: AbortSignal): Promise<unknown> {
-    // One signal may stand for many calls; Node warns of a leak at eleven listeners.
-    setMaxListeners(0, signal);
     return this.#proposals.propose(data, signal);
   }
 
   readBarrier(signal: AbortSignal): Promise<void> {
     if (this.#stopping.signal.aborted) return Promise.reject(shuttingDown());
-    setMaxListeners(0, signal);
     return this.#reads.barrier(signal);
   }
 

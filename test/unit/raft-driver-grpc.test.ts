@@ -5,7 +5,7 @@ import { SeededRng } from "../../src/base/rng.ts";
 import { newMessage } from "../../src/raft/core/message.ts";
 import type { Message } from "../../src/raft/core/types.ts";
 import { crc32c } from "../../src/raft/storage/crc32c.ts";
-import { encodeMessage } from "../../src/raft/transport/codec.ts";
+import { EntryPacker, encodeMessage } from "../../src/raft/transport/codec.ts";
 import { PeerSender } from "../../src/raft/transport/peer-sender.ts";
 import type { SnapshotChunk } from "../../src/rpc/gen/swarmd/v1/raft.ts";
 import { eventually } from "../support/eventually.ts";
@@ -165,7 +165,7 @@ t.test("strangers, wrong addressees and damaged snapshots are refused", async t 
   spoofed.write({ hello: { clusterId: GRPC_CLUSTER_ID, to: 1, from }, messages: [] });
   const { refusedMessages } = node.driver.stats().transport;
   const vote = newMessage("vote", { from: 3, to: 1, term: 99 });
-  const wires = [vote, snap, { ...vote, from: 2, to: 7 }].map(encodeMessage);
+  const wires = [vote, snap, { ...vote, from: 2, to: 7 }].map(message => encodeMessage(message));
   spoofed.write({ hello: undefined, messages: wires.filter(wire => wire !== null) });
   await eventually(() => node.driver.stats().transport.refusedMessages === refusedMessages + 3, {
     what: "all three are refused",
@@ -202,6 +202,7 @@ t.test("a silent peer is given up and dialled again", async t => {
       clock,
       rng: new SeededRng(1),
       log: silentLogger,
+      packer: new EntryPacker(),
       onUnreachable: () => {
         unreachable += 1;
       },

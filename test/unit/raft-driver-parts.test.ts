@@ -88,20 +88,29 @@ const arbConf = fc.record({
   learnersNext: fc.array(arbId),
   autoLeave: fc.boolean(),
 });
-const arbMessage: fc.Arbitrary<Message> = fc.record({
-  kind: fc.constantFrom(...MESSAGE_KINDS),
-  from: arbId,
-  to: arbId,
-  term: arbId,
-  logTerm: arbId,
-  index: arbId,
-  entries: fc.array(arbEntry, { maxLength: 3 }),
-  commit: arbId,
-  reject: fc.boolean(),
-  rejectHint: arbId,
-  snapshot: fc.option(fc.record({ index: arbId, term: arbId, conf: arbConf })),
-  context: fc.string({ maxLength: 10 }),
-});
+/** Entries follow the message's index. */
+function following(message: Message): Message {
+  const { index } = message;
+  const entries = message.entries.map((entry, i) => ({ ...entry, index: index + 1 + i }));
+  return { ...message, entries };
+}
+
+const arbMessage: fc.Arbitrary<Message> = fc
+  .record({
+    kind: fc.constantFrom(...MESSAGE_KINDS),
+    from: arbId,
+    to: arbId,
+    term: arbId,
+    logTerm: arbId,
+    index: fc.nat({ max: Number.MAX_SAFE_INTEGER - 4 }),
+    entries: fc.array(arbEntry, { maxLength: 3 }),
+    commit: arbId,
+    reject: fc.boolean(),
+    rejectHint: arbId,
+    snapshot: fc.option(fc.record({ index: arbId, term: arbId, conf: arbConf })),
+    context: fc.string({ maxLength: 10 }),
+  })
+  .map(following);
 
 const LOCAL = [
   "hup",
@@ -167,6 +176,44 @@ t.test("what is urgent overtakes appends, which keep their order", async t => {
   });
   t.ok(queue.push(huge));
   t.notOk(queue.push(huge), "bounded by bytes");
+});
+
+t.test("the news of a commit goes with the next append", async t => {
+  const queue = new SendQueue();
+  const data = new Uint8Array(10);
+  const news = (commit: number, term = 1): Message =>
+    newMessage("app", { index: 7, term, logTerm: 1, commit });
+  const append = (commit: number): Message =>
+    newMessage("app", { ...news(commit), entries: [{ index: 8, term: 1, kind: "normal", data }] });
+  t.notOk(queue.canWait, "nothing waits");
+  queue.push(news(5));
+  queue.push(news(6));
+  t.ok(queue.canWait);
+  t.equal(queue.size, 1, "the later news says more");
+  queue.push(append(7));
+  t.notOk(queue.canWait);
+  t.same(
+    queue.take().map(m => [m.commit, m.entries.length]),
+    [[7, 1]],
+  );
+  queue.push(news(9));
+  queue.push(append(8));
+  queue.push(news(9));
+  queue.push(news(9, 2));
+  t.notOk(queue.canWait);
+  t.same(
+    queue.take().map(m => [m.term, m.commit, m.entries.length]),
+    [
+      [1, 9, 0],
+      [1, 8, 1],
+      [1, 9, 0],
+      [2, 9, 0],
+    ],
+    "what says less replaces nothing",
+  );
+  queue.push(news(9));
+  queue.push(newMessage("heartbeat", {}));
+  t.notOk(queue.canWait, "and it goes with anything");
 });
 
 t.test("an entry's fate is told by its index and term", async t => {

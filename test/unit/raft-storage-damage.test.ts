@@ -1,10 +1,27 @@
-import { cpSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { basename, join } from "node:path";
+import { ClassicLevel } from "classic-level";
 import t from "tap";
 import type { Entry, SnapshotMeta } from "../../src/raft/core/types.ts";
 import { crc32c } from "../../src/raft/storage/crc32c.ts";
+import {
+  entryKey,
+  IDENTITY_KEY,
+  SNAPSHOT_KEY,
+  TAIL_KEY,
+  VERSION_KEY,
+} from "../../src/raft/storage/level-keys.ts";
 import { LevelRaftStorage } from "../../src/raft/storage/level-storage.ts";
 import { EMPTY_BATCH, type StoredState } from "../../src/raft/storage/raft-storage.ts";
+import { encodeMeta } from "../../src/raft/storage/record.ts";
 import { AesGcmSealer, plainSealer, type Sealer } from "../../src/raft/storage/sealer.ts";
 import { realClock } from "../../src/system/real.ts";
 
@@ -167,6 +184,66 @@ t.test("a torn last write that was never acknowledged is dropped", async t => {
   await t.rejects(load(dir), { code: "data_loss" }, "the watermark knows that it was synced");
   writeFileSync(join(dir, "watermark"), "");
   t.equal(readable(await load(dir)), before);
+});
+
+/** An entry as version 1 of the storage wrote it. */
+function recordOfVersion1(index: number, previousChain: number, sealer: Sealer): Buffer {
+  const place = Buffer.alloc(16);
+  place.writeBigUInt64LE(BigInt(index), 0);
+  place.writeBigUInt64LE(1n, 8);
+  const payload = sealer.seal(entry(index).data, place);
+  const record = Buffer.alloc(32 + payload.length);
+  record.writeUInt8(1, 0);
+  record.writeUInt32LE(previousChain, 8);
+  record.writeUInt32LE(payload.length, 12);
+  record.writeBigUInt64LE(BigInt(index), 16);
+  record.writeBigUInt64LE(1n, 24);
+  record.set(payload, 32);
+  record.writeUInt32LE(crc32c(record.subarray(8), crc32c(record.subarray(0, 4))), 4);
+  return record;
+}
+
+t.test("a log of version 1 is read, and is of version 2 after the first write", async t => {
+  const dir = join(t.testdir(), "raft");
+  const sealer = new AesGcmSealer({ dek: Buffer.alloc(32, 5) });
+  mkdirSync(dir);
+  const db = new ClassicLevel<Uint8Array, Uint8Array>(join(dir, "log"), {
+    keyEncoding: "view",
+    valueEncoding: "view",
+  });
+  let chain = 0;
+  const chains = [chain];
+  for (let index = 1; index <= 6; index += 1) {
+    const record = recordOfVersion1(index, chain, sealer);
+    chain = record.readUInt32LE(4);
+    chains.push(chain);
+    await db.put(entryKey(index), record);
+  }
+  const hardState = { term: 1, vote: 1, commit: 4 };
+  await db.put(VERSION_KEY, encodeMeta(1));
+  await db.put(IDENTITY_KEY, encodeMeta(IDENTITY));
+  await db.put(SNAPSHOT_KEY, encodeMeta({ meta: META, chain: chains[META.index] }));
+  await db.put(TAIL_KEY, encodeMeta({ sequence: 6, hardState, lastIndex: 6, chain }));
+  await db.close();
+  const storage = storageIn(dir, sealer);
+  const state = await storage.open(IDENTITY);
+  t.same(
+    state?.entries.map(one => Buffer.from(one.data).toString()),
+    ["entry number 4", "entry number 5", "entry number 6"],
+  );
+  await storage.append({ ...EMPTY_BATCH, entries: [entry(6), entry(7)] });
+  await storage.close();
+  const again = storageIn(dir, sealer);
+  t.same(
+    (await again.open(IDENTITY))?.entries.map(one => one.index),
+    [4, 5, 6, 7],
+  );
+  await again.close();
+  await db.open();
+  t.same(await db.get(VERSION_KEY), encodeMeta(2), "an older program refuses it from now on");
+  await db.put(VERSION_KEY, encodeMeta(3));
+  await db.close();
+  await t.rejects(storageIn(dir, sealer).open(IDENTITY), { message: /it is 3, .* reads up to 2/ });
 });
 
 t.test("after a failed write every later one is refused", async t => {

@@ -6,9 +6,15 @@ import { unknownOutcome } from "./errors.ts";
 /** After a loss of leadership the new leader often commits what is in flight within this time. */
 const GRACE_MS = 500;
 
+/** Told once. */
+export interface EntryWaiter {
+  resolve(result: unknown): void;
+  reject(error: unknown): void;
+}
+
 interface Pending {
   readonly term: number;
-  readonly deferred: Deferred<unknown>;
+  readonly waiter: EntryWaiter;
 }
 
 /**
@@ -31,30 +37,34 @@ export class PendingEntries {
 
   /** The caller's result once the entry is applied here. */
   wait(index: number, term: number): Promise<unknown> {
-    const older = this.#pending.get(index);
-    older?.deferred.reject(unknownOutcome("leadership changed"));
     const deferred = newDeferred<unknown>();
     // The caller may have given up already.
     deferred.promise.catch(() => undefined);
-    this.#pending.set(index, { term, deferred });
+    this.track(index, term, deferred);
     return deferred.promise;
+  }
+
+  /** The same for a caller that is told, not waited for. */
+  track(index: number, term: number, waiter: EntryWaiter): void {
+    this.#pending.get(index)?.waiter.reject(unknownOutcome("leadership changed"));
+    this.#pending.set(index, { term, waiter });
   }
 
   applied(index: number, term: number, result: unknown): void {
     const pending = this.#pending.get(index);
     if (pending === undefined) return;
     this.#pending.delete(index);
-    if (pending.term === term) pending.deferred.resolve(result);
-    else pending.deferred.reject(notWritten());
+    if (pending.term === term) pending.waiter.resolve(result);
+    else pending.waiter.reject(notWritten());
     this.#removed();
   }
 
   /** A snapshot covers these entries: whether they were the callers' cannot be seen any more. */
   coveredBySnapshot(index: number): void {
-    for (const [at, { deferred }] of this.#pending) {
+    for (const [at, { waiter }] of this.#pending) {
       if (at > index) continue;
       this.#pending.delete(at);
-      deferred.reject(unknownOutcome("the managers went on without this one"));
+      waiter.reject(unknownOutcome("the managers went on without this one"));
     }
     this.#removed();
   }
@@ -81,7 +91,7 @@ export class PendingEntries {
     this.#grace = null;
     const all = [...this.#pending.values()];
     this.#pending.clear();
-    for (const { deferred } of all) deferred.reject(error);
+    for (const { waiter } of all) waiter.reject(error);
     this.#removed();
   }
 
@@ -89,7 +99,7 @@ export class PendingEntries {
     for (const [index, pending] of this.#pending) {
       if (pending.term > term) continue;
       this.#pending.delete(index);
-      pending.deferred.reject(unknownOutcome("leadership was lost before a quorum confirmed it"));
+      pending.waiter.reject(unknownOutcome("leadership was lost before a quorum confirmed it"));
     }
     this.#removed();
   }

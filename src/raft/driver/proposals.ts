@@ -1,5 +1,6 @@
 import { type Deferred, newDeferred } from "../../base/async.ts";
 import { SwarmError } from "../../base/errors.ts";
+import { AbortWatch } from "./abort-watch.ts";
 import { notLeader, refused, unknownOutcome } from "./errors.ts";
 import { type DriverContext, MAX_ENTRY_BYTES } from "./options.ts";
 import type { PendingEntries } from "./pending.ts";
@@ -14,6 +15,8 @@ const MAX_BATCH_BYTES = 1 << 20;
 interface Proposal {
   readonly data: Uint8Array;
   readonly deferred: Deferred<unknown>;
+  readonly signal: AbortSignal;
+  readonly onAbort: () => void;
   /** In the core's log: giving up now leaves the outcome open. */
   handedOver: boolean;
   settled: boolean;
@@ -23,6 +26,7 @@ interface Proposal {
 export class Proposals {
   readonly #context: DriverContext;
   readonly #pending: PendingEntries;
+  readonly #aborts = new AbortWatch();
   #queue: Proposal[] = [];
   #count = 0;
   #bytes = 0;
@@ -48,16 +52,17 @@ export class Proposals {
     const proposal: Proposal = {
       data,
       deferred: newDeferred(),
+      signal,
+      onAbort: () => this.#giveUp(proposal, signal.reason),
       handedOver: false,
       settled: false,
     };
     this.#count += 1;
     this.#bytes += data.length;
     this.#queue.push(proposal);
-    const onAbort = (): void => this.#giveUp(proposal, signal.reason);
-    signal.addEventListener("abort", onAbort, { once: true });
+    this.#aborts.add(signal, proposal.onAbort);
     this.#context.wake();
-    return proposal.deferred.promise.finally(() => signal.removeEventListener("abort", onAbort));
+    return proposal.deferred.promise;
   }
 
   /** Hands the queued proposals to the core. */
@@ -73,7 +78,13 @@ export class Proposals {
       }
       this.proposed += batch.length;
       batch.forEach((proposal, i) => {
-        this.#track(proposal, this.#pending.wait(result.index + i, result.term));
+        proposal.handedOver = true;
+        this.#pending.track(result.index + i, result.term, {
+          resolve: value => {
+            if (this.#settle(proposal)) proposal.deferred.resolve(value);
+          },
+          reject: error => this.#reject(proposal, error),
+        });
       });
     }
   }
@@ -114,16 +125,6 @@ export class Proposals {
     return this.#queue.splice(0, count);
   }
 
-  #track(proposal: Proposal, applied: Promise<unknown>): void {
-    proposal.handedOver = true;
-    applied.then(
-      result => {
-        if (this.#settle(proposal)) proposal.deferred.resolve(result);
-      },
-      (error: unknown) => this.#reject(proposal, error),
-    );
-  }
-
   #giveUp(proposal: Proposal, reason: unknown): void {
     if (proposal.handedOver) {
       this.#reject(proposal, unknownOutcome("the caller did not wait for it", reason));
@@ -140,6 +141,7 @@ export class Proposals {
   #settle(proposal: Proposal): boolean {
     if (proposal.settled) return false;
     proposal.settled = true;
+    this.#aborts.remove(proposal.signal, proposal.onAbort);
     this.#count -= 1;
     this.#bytes -= proposal.data.length;
     return true;

@@ -1,6 +1,7 @@
-import { type Deferred, newDeferred, withSignal } from "../../base/async.ts";
+import { type Deferred, newDeferred } from "../../base/async.ts";
 import { SwarmError } from "../../base/errors.ts";
 import type { ReadState } from "../core/types.ts";
+import { AbortWatch } from "./abort-watch.ts";
 import type { DriverContext } from "./options.ts";
 
 /** A read that no quorum has confirmed by then fails. */
@@ -30,6 +31,7 @@ export class Reads {
   readonly #appliedIndex: () => number;
   /** Distinguishes this run's requests from those of an earlier run of the same member. */
   readonly #run: string;
+  readonly #aborts = new AbortWatch();
   #sequence = 0;
   #waiting: Waiter[] = [];
   readonly #asked = new Map<string, Asked>();
@@ -59,7 +61,7 @@ export class Reads {
     };
     deferred.promise.then(settled, settled);
     this.#context.wake();
-    return withSignal(deferred.promise, signal);
+    return this.#aborts.guard(deferred.promise, signal);
   }
 
   /** All reads that came since the last call share one request. */

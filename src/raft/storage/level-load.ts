@@ -1,5 +1,5 @@
 import type { Entry, HardState, SnapshotMeta } from "../core/types.ts";
-import { ChainLog } from "./chain-log.ts";
+import { BlockLog } from "./block-log.ts";
 import {
   AFTER_ENTRIES_KEY,
   entryKey,
@@ -10,7 +10,7 @@ import {
   VERSION_KEY,
 } from "./level-keys.ts";
 import { damaged, type StorageIdentity } from "./raft-storage.ts";
-import { decodeEntry, decodeMeta } from "./record.ts";
+import { decodeBlock, decodeMeta } from "./record.ts";
 import type { Sealer } from "./sealer.ts";
 
 export type LogOperation =
@@ -37,9 +37,13 @@ export interface LogIterator {
   close(): Promise<void>;
 }
 
-/** Format of the database; a newer one is refused. */
-export const STORAGE_VERSION = 1;
-const READ_ENTRIES = 512;
+/**
+ * Format of the database; a newer one is refused. Version 1 had a record for each entry: such a log
+ * is read, and is of version 2 from its first write on.
+ */
+export const STORAGE_VERSION = 2;
+const FIRST_VERSION = 1;
+const READ_BLOCKS = 64;
 
 /** Written with every batch, so that what the log must end with is known. */
 export interface TailRecord {
@@ -47,13 +51,18 @@ export interface TailRecord {
   readonly sequence: number;
   readonly hardState: HardState;
   readonly lastIndex: number;
-  /** Chain value of the entry at `lastIndex`. */
+  /** Chain value of the record that ends with `lastIndex`. */
   readonly chain: number;
 }
 
 export interface SnapshotRecord {
   readonly meta: SnapshotMeta;
-  /** Chain value of the entry the snapshot ends with. */
+  /**
+   * Where the log begins: the block with the entry after the snapshot, which may begin with earlier
+   * ones. Absent in version 1: just after the snapshot.
+   */
+  readonly from?: number;
+  /** Chain value that this block chains to. */
   readonly chain: number;
 }
 
@@ -62,7 +71,9 @@ export interface LoadedLog {
   readonly tail: TailRecord;
   readonly snapshot: SnapshotRecord | null;
   readonly entries: readonly Entry[];
-  readonly chains: ChainLog;
+  readonly blocks: BlockLog;
+  /** Of the format; lower than STORAGE_VERSION when the next write is to raise it. */
+  readonly version: number;
 }
 
 async function readMeta<T>(db: LogDb, key: Uint8Array, where: string): Promise<T | null> {
@@ -84,50 +95,75 @@ export async function loadLog(db: LogDb, sealer: Sealer): Promise<LoadedLog | nu
     if (keys.length === 0) return null;
     throw damaged("storage version", "it is missing");
   }
-  if (version !== STORAGE_VERSION) {
-    throw damaged("storage version", `it is ${version}, this swarmd reads ${STORAGE_VERSION}`);
+  if (!(version >= FIRST_VERSION && version <= STORAGE_VERSION)) {
+    const why = `it is ${version}, this swarmd reads up to ${STORAGE_VERSION}`;
+    throw damaged("storage version", why);
   }
   const identity = await requireMeta<StorageIdentity>(db, IDENTITY_KEY, "identity");
   const tail = await requireMeta<TailRecord>(db, TAIL_KEY, "tail record");
   const snapshot = await readMeta<SnapshotRecord>(db, SNAPSHOT_KEY, "snapshot record");
-  const chains = new ChainLog();
-  chains.reset(snapshot?.meta.index ?? 0, snapshot?.chain ?? 0);
-  const entries = await loadEntries(db, sealer, chains, snapshot?.meta.term ?? 0);
-  checkTail(tail, snapshot, entries, chains);
-  return { identity, tail, snapshot, entries, chains };
+  const blocks = new BlockLog();
+  const after = snapshot?.meta.index ?? 0;
+  blocks.reset((snapshot?.from ?? after + 1) - 1, snapshot?.chain ?? 0);
+  const all = await loadEntries(db, sealer, blocks);
+  checkStart(snapshot, all, blocks);
+  const entries = all.filter(entry => entry.index > after);
+  checkTail(tail, snapshot, entries, blocks);
+  return { identity, tail, snapshot, entries, blocks, version };
 }
 
-async function loadEntries(
-  db: LogDb,
-  sealer: Sealer,
-  chains: ChainLog,
-  snapshotTerm: number,
-): Promise<Entry[]> {
+async function loadEntries(db: LogDb, sealer: Sealer, blocks: BlockLog): Promise<Entry[]> {
   const entries: Entry[] = [];
-  let term = snapshotTerm;
-  const range = { gte: entryKey(chains.lastIndex + 1), lt: AFTER_ENTRIES_KEY };
+  const range = { gte: entryKey(blocks.lastIndex + 1), lt: AFTER_ENTRIES_KEY };
   const iterator = db.iterator(range);
   try {
     for (;;) {
-      const rows = await iterator.nextv(READ_ENTRIES);
+      const rows = await iterator.nextv(READ_BLOCKS);
       if (rows.length === 0) return entries;
-      for (const [key, value] of rows) {
-        const index = indexOfKey(key);
-        if (index !== chains.lastIndex + 1) {
-          throw damaged(`entry ${chains.lastIndex + 1}`, `it is missing before entry ${index}`);
-        }
-        const decoded = decodeEntry(value, index, sealer);
-        if (decoded.previousChain !== chains.lastChain) {
-          throw damaged(`entry ${index}`, "it does not follow from the entry before it");
-        }
-        if (decoded.entry.term < term) throw damaged(`entry ${index}`, "its term goes back");
-        term = decoded.entry.term;
-        chains.set(index, decoded.chain);
-        entries.push(decoded.entry);
-      }
+      for (const [key, value] of rows)
+        loadBlock(indexOfKey(key), value, { sealer, blocks, entries });
     }
   } finally {
     await iterator.close();
+  }
+}
+
+function loadBlock(
+  first: number,
+  value: Uint8Array,
+  into: { readonly sealer: Sealer; readonly blocks: BlockLog; readonly entries: Entry[] },
+): void {
+  const { sealer, blocks, entries } = into;
+  if (first !== blocks.lastIndex + 1) {
+    throw damaged(`entry ${blocks.lastIndex + 1}`, `it is missing before entry ${first}`);
+  }
+  const block = decodeBlock(value, first, sealer);
+  if (block.previousChain !== blocks.lastChain) {
+    throw damaged(`entry ${first}`, "it does not follow from the entry before it");
+  }
+  for (const entry of block.entries) {
+    const term = entries.at(-1)?.term ?? 0;
+    if (entry.term < term) throw damaged(`entry ${entry.index}`, "its term goes back");
+    entries.push(entry);
+  }
+  blocks.append({ first, last: first + block.entries.length - 1, chain: block.chain });
+}
+
+/** The log reaches the snapshot and agrees with it. */
+function checkStart(
+  snapshot: SnapshotRecord | null,
+  entries: readonly Entry[],
+  blocks: BlockLog,
+): void {
+  if (snapshot === null) return;
+  const { index, term } = snapshot.meta;
+  if (blocks.lastIndex < index) {
+    throw damaged(`entry ${index}`, `the log ends with entry ${blocks.lastIndex} before it`);
+  }
+  const last = entries.findLast(entry => entry.index <= index);
+  const next = entries.find(entry => entry.index > index);
+  if ((last !== undefined && last.term !== term) || (next !== undefined && next.term < term)) {
+    throw damaged(`entry ${index}`, "its term is not that of the snapshot that ends with it");
   }
 }
 
@@ -135,12 +171,12 @@ function checkTail(
   tail: TailRecord,
   snapshot: SnapshotRecord | null,
   entries: readonly Entry[],
-  chains: ChainLog,
+  blocks: BlockLog,
 ): void {
-  if (tail.lastIndex !== chains.lastIndex || tail.chain !== chains.lastChain) {
+  if (tail.lastIndex !== blocks.lastIndex || tail.chain !== blocks.lastChain) {
     throw damaged(
       `entry ${tail.lastIndex}`,
-      `the log must end there but ends with entry ${chains.lastIndex}`,
+      `the log must end there but ends with entry ${blocks.lastIndex}`,
     );
   }
   const { hardState } = tail;

@@ -2,8 +2,8 @@ import { join } from "node:path";
 import { ClassicLevel } from "classic-level";
 import type { Clock } from "../../base/clock.ts";
 import { assert, errorMessage, isSwarmError, SwarmError } from "../../base/errors.ts";
-import type { HardState, SnapshotMeta } from "../core/types.ts";
-import { ChainLog } from "./chain-log.ts";
+import type { Entry, HardState, SnapshotMeta } from "../core/types.ts";
+import { BlockLog } from "./block-log.ts";
 import { type Files, nodeFiles } from "./files.ts";
 import {
   entryKey,
@@ -31,7 +31,7 @@ import {
   type StorageStats,
   type StoredState,
 } from "./raft-storage.ts";
-import { encodeEntry, encodeMeta } from "./record.ts";
+import { decodeBlock, encodeBlocks, encodeMeta } from "./record.ts";
 import type { Sealer } from "./sealer.ts";
 import { SnapshotFiles } from "./snapshot-files.ts";
 import { Watermark } from "./watermark.ts";
@@ -74,7 +74,9 @@ export class LevelRaftStorage implements RaftStorage {
   readonly #fs: Files;
   readonly #files: SnapshotFiles;
   #watermark: Watermark | null = null;
-  #chains = new ChainLog();
+  #blocks = new BlockLog();
+  /** Of what is on disk; the first write raises it. */
+  #version = STORAGE_VERSION;
   #snapshot: SnapshotRecord | null = null;
   #hardState: HardState = NO_HARD_STATE;
   #sequence = 0;
@@ -133,7 +135,8 @@ export class LevelRaftStorage implements RaftStorage {
     }
     if (log === null) return null;
     checkIdentity(log.identity, expected);
-    this.#chains = log.chains;
+    this.#blocks = log.blocks;
+    this.#version = log.version;
     this.#snapshot = log.snapshot;
     this.#hardState = withCommitOf(log.snapshot?.meta ?? null, log.tail.hardState);
     this.#sequence = log.tail.sequence;
@@ -145,7 +148,7 @@ export class LevelRaftStorage implements RaftStorage {
 
   async create(identity: StorageIdentity, first: AppendBatch): Promise<void> {
     assert(this.#sequence === 0, "only an empty storage is claimed");
-    this.#chains.reset(0, 0);
+    this.#blocks.reset(0, 0);
     await this.#serially(() =>
       this.#write(first, [
         { type: "put", key: VERSION_KEY, value: encodeMeta(STORAGE_VERSION) },
@@ -162,8 +165,9 @@ export class LevelRaftStorage implements RaftStorage {
   async compact(meta: SnapshotMeta, keepFrom: number): Promise<void> {
     await this.#serially(() => this.#adopt(meta));
     const current = this.#snapshot?.meta ?? meta;
-    this.#chains.dropBefore(Math.min(keepFrom, current.index));
-    await this.#db.clear({ gte: FIRST_ENTRY_KEY, lt: entryKey(Math.min(keepFrom, meta.index)) });
+    // A block stays while one of its entries does.
+    this.#blocks.dropBefore(Math.min(keepFrom, current.index + 1));
+    await this.#db.clear({ gte: FIRST_ENTRY_KEY, lt: entryKey(this.#blocks.firstIndex) });
     await this.#files.removeOld(current, this.#options.keepOldSnapshots);
   }
 
@@ -178,7 +182,7 @@ export class LevelRaftStorage implements RaftStorage {
   stats(): StorageStats {
     return {
       firstIndex: (this.#snapshot?.meta.index ?? 0) + 1,
-      lastIndex: this.#chains.lastIndex,
+      lastIndex: this.#blocks.lastIndex,
       appends: this.#appends,
       appendedEntries: this.#appendedEntries,
       appendedBytes: this.#appendedBytes,
@@ -212,7 +216,12 @@ export class LevelRaftStorage implements RaftStorage {
   /** A snapshot taken here: the entries it covers stay until they are cleared. */
   async #adopt(meta: SnapshotMeta): Promise<void> {
     if (this.#snapshot !== null && this.#snapshot.meta.index >= meta.index) return;
-    const record: SnapshotRecord = { meta, chain: this.#chains.at(meta.index) };
+    const next = this.#blocks.find(meta.index + 1);
+    const record: SnapshotRecord = {
+      meta,
+      from: next?.first ?? meta.index + 1,
+      chain: next?.previousChain ?? this.#blocks.lastChain,
+    };
     await this.#commit([{ type: "put", key: SNAPSHOT_KEY, value: encodeMeta(record) }]);
     this.#snapshot = record;
   }
@@ -221,7 +230,7 @@ export class LevelRaftStorage implements RaftStorage {
     const startMs = this.#clock.monoMs();
     const operations: LogOperation[] = [...more];
     if (batch.snapshot !== null) this.#replaceLog(batch.snapshot, operations);
-    const bytes = this.#putEntries(batch, operations);
+    const bytes = await this.#putEntries(batch, operations);
     this.#hardState = withCommitOf(batch.snapshot, batch.hardState ?? this.#hardState);
     await this.#commit(operations);
     if (batch.snapshot !== null) {
@@ -236,35 +245,47 @@ export class LevelRaftStorage implements RaftStorage {
 
   /** A snapshot from the leader: nothing of the log before or after it is kept. */
   #replaceLog(meta: SnapshotMeta, operations: LogOperation[]): void {
-    const { firstIndex, lastIndex } = this.#chains;
-    for (let index = firstIndex; index <= lastIndex; index += 1) {
-      operations.push({ type: "del", key: entryKey(index) });
+    for (const { first } of this.#blocks.blocks) {
+      operations.push({ type: "del", key: entryKey(first) });
     }
-    this.#chains.reset(meta.index, 0);
-    this.#snapshot = { meta, chain: 0 };
+    this.#blocks.reset(meta.index, 0);
+    this.#snapshot = { meta, from: meta.index + 1, chain: 0 };
     operations.push({ type: "put", key: SNAPSHOT_KEY, value: encodeMeta(this.#snapshot) });
   }
 
-  #putEntries(batch: AppendBatch, operations: LogOperation[]): number {
+  async #putEntries(batch: AppendBatch, operations: LogOperation[]): Promise<number> {
     const first = batch.entries[0];
     if (first === undefined) return 0;
-    const oldLast = this.#chains.lastIndex;
     assert(first.index > (this.#snapshot?.meta.index ?? 0), "a snapshot's entries are final");
+    const kept = await this.#cut(first.index, operations);
+    const entries = kept.length === 0 ? batch.entries : [...kept, ...batch.entries];
     let bytes = 0;
-    for (const entry of batch.entries) {
-      const { bytes: value, chain } = encodeEntry(
-        entry,
-        this.#chains.at(entry.index - 1),
-        this.#sealer,
-      );
-      this.#chains.set(entry.index, chain);
-      operations.push({ type: "put", key: entryKey(entry.index), value });
-      bytes += value.length;
-    }
-    for (let index = this.#chains.lastIndex + 1; index <= oldLast; index += 1) {
-      operations.push({ type: "del", key: entryKey(index) });
+    for (const block of encodeBlocks(entries, this.#blocks.lastChain, this.#sealer)) {
+      this.#blocks.append(block);
+      operations.push({ type: "put", key: entryKey(block.first), value: block.bytes });
+      bytes += block.bytes.length;
     }
     return bytes;
+  }
+
+  /**
+   * Takes away what is stored from `index` on. Entries before it that share its block are returned,
+   * to be written again.
+   */
+  async #cut(index: number, operations: LogOperation[]): Promise<readonly Entry[]> {
+    const holder = this.#blocks.find(index);
+    if (holder === undefined) return [];
+    const { first } = holder;
+    let kept: readonly Entry[] = [];
+    if (first < index) {
+      const record = await this.#db.get(entryKey(first));
+      if (record === undefined) throw damaged(`entry ${first}`, "it is missing");
+      kept = decodeBlock(record, first, this.#sealer).entries.filter(entry => entry.index < index);
+    }
+    for (const block of this.#blocks.cut(first)) {
+      operations.push({ type: "del", key: entryKey(block.first) });
+    }
+    return kept;
   }
 
   /** One synced write that also says where the log ends. */
@@ -273,10 +294,14 @@ export class LevelRaftStorage implements RaftStorage {
     const tail: TailRecord = {
       sequence,
       hardState: this.#hardState,
-      lastIndex: this.#chains.lastIndex,
-      chain: this.#chains.lastChain,
+      lastIndex: this.#blocks.lastIndex,
+      chain: this.#blocks.lastChain,
     };
     operations.push({ type: "put", key: TAIL_KEY, value: encodeMeta(tail) });
+    if (this.#version !== STORAGE_VERSION) {
+      operations.push({ type: "put", key: VERSION_KEY, value: encodeMeta(STORAGE_VERSION) });
+      this.#version = STORAGE_VERSION;
+    }
     await this.#db.batch(operations, { sync: true });
     this.#sequence = sequence;
     this.#watermark?.advance(sequence);

@@ -1,9 +1,9 @@
 import type {
-  RaftEntry as WireEntry,
   RaftMessage as WireMessage,
   RaftSnapshotMeta as WireMeta,
   RaftPeer as WirePeer,
 } from "../../rpc/gen/swarmd/v1/raft.ts";
+import { packEntries, unpackEntries } from "../core/pack.ts";
 import type { Entry, Message, MessageKind, SnapshotMeta } from "../core/types.ts";
 import type { PeerInfo } from "../ports.ts";
 
@@ -39,8 +39,36 @@ export function messageBytes(message: Message): number {
   return bytes;
 }
 
+const NO_BYTES = Buffer.alloc(0);
+/** As many messages as one turn makes for one follower, most often. */
+const PACKED_KEPT = 8;
+
+interface Packed {
+  readonly first: Entry;
+  readonly last: Entry;
+  readonly bytes: Buffer;
+}
+
+/** Packs entries, once for all followers: what one is sent the others mostly are as well. */
+export class EntryPacker {
+  #packed: readonly Packed[] = [];
+
+  pack(entries: readonly Entry[]): Buffer {
+    const first = entries[0];
+    const last = entries.at(-1);
+    if (first === undefined || last === undefined) return NO_BYTES;
+    // Between the same two entries of a log there are always the same.
+    const known = this.#packed.find(one => one.first === first && one.last === last);
+    if (known !== undefined) return known.bytes;
+    const { buffer, byteOffset, byteLength } = packEntries(entries);
+    const bytes = Buffer.from(buffer, byteOffset, byteLength);
+    this.#packed = [{ first, last, bytes }, ...this.#packed.slice(0, PACKED_KEPT - 1)];
+    return bytes;
+  }
+}
+
 /** Null for a kind that does not travel. */
-export function encodeMessage(message: Message): WireMessage | null {
+export function encodeMessage(message: Message, packer = new EntryPacker()): WireMessage | null {
   const kind = KIND_NUMBERS.get(message.kind);
   if (kind === undefined) return null;
   const { snapshot } = message;
@@ -51,7 +79,7 @@ export function encodeMessage(message: Message): WireMessage | null {
     term: message.term,
     logTerm: message.logTerm,
     index: message.index,
-    entries: message.entries.map(encodeEntry),
+    entries: packer.pack(message.entries),
     commit: message.commit,
     reject: message.reject,
     rejectHint: message.rejectHint,
@@ -60,10 +88,12 @@ export function encodeMessage(message: Message): WireMessage | null {
   };
 }
 
-/** Null for a kind that is unknown here or does not travel. */
+/** Null for a kind that is unknown here or does not travel, and for malformed entries. */
 export function decodeMessage(wire: WireMessage): Message | null {
   const kind = KINDS.get(wire.kind);
   if (kind === undefined) return null;
+  const entries = unpackEntries(wire.entries, wire.index + 1);
+  if (entries === null) return null;
   return {
     kind,
     from: wire.from,
@@ -71,28 +101,13 @@ export function decodeMessage(wire: WireMessage): Message | null {
     term: wire.term,
     logTerm: wire.logTerm,
     index: wire.index,
-    entries: wire.entries.map(decodeEntry),
+    entries,
     commit: wire.commit,
     reject: wire.reject,
     rejectHint: wire.rejectHint,
     snapshot: wire.snapshot === undefined ? null : decodeMeta(wire.snapshot),
     context: wire.context,
   };
-}
-
-function encodeEntry(entry: Entry): WireEntry {
-  const { buffer, byteOffset, byteLength } = entry.data;
-  return {
-    index: entry.index,
-    term: entry.term,
-    confChange: entry.kind === "conf-change",
-    data: Buffer.from(buffer, byteOffset, byteLength),
-  };
-}
-
-function decodeEntry(wire: WireEntry): Entry {
-  const { index, term, confChange, data } = wire;
-  return { index, term, kind: confChange ? "conf-change" : "normal", data };
 }
 
 function encodeMeta({ index, term, conf }: SnapshotMeta): WireMeta {

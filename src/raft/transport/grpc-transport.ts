@@ -6,6 +6,7 @@ import type { Rng } from "../../base/rng.ts";
 import type { ProbeReply, RaftClient, RaftServer } from "../../rpc/gen/swarmd/v1/raft.ts";
 import type { Message, RaftId } from "../core/types.ts";
 import type { PeerInfo } from "../ports.ts";
+import { EntryPacker } from "./codec.ts";
 import { type AnyCall, Inbound, Refusal } from "./inbound.ts";
 import { PeerSender, type SenderCounters } from "./peer-sender.ts";
 import type {
@@ -65,6 +66,7 @@ export class GrpcRaftTransport implements RaftTransport {
   readonly #deps: GrpcTransportDeps;
   readonly #inbound: Inbound;
   readonly #senders = new Map<RaftId, PeerSender>();
+  readonly #packer = new EntryPacker();
   readonly #introduced = new Map<RaftId, PeerInfo>();
   /** Members that speak from another address than the log has for them so far. */
   readonly #moved = new Map<RaftId, Move>();
@@ -225,6 +227,7 @@ export class GrpcRaftTransport implements RaftTransport {
         clock,
         rng,
         log: log.child({ peer: peer.raftId, addr: peer.addr }),
+        packer: this.#packer,
         onUnreachable: () => this.#handler?.onUnreachable(peer.raftId),
       },
       this.#counters,

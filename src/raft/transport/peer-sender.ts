@@ -7,7 +7,7 @@ import type { Rng } from "../../base/rng.ts";
 import type { RaftAck, RaftBatch, RaftClient } from "../../rpc/gen/swarmd/v1/raft.ts";
 import type { Message } from "../core/types.ts";
 import type { PeerInfo } from "../ports.ts";
-import { encodeMessage, encodePeer } from "./codec.ts";
+import { type EntryPacker, encodeMessage, encodePeer } from "./codec.ts";
 import { SendQueue } from "./send-queue.ts";
 
 const RECONNECT_BASE_MS = 50;
@@ -22,6 +22,11 @@ const NO_ACK_AFTER_MS = 10_000;
 const REACHABLE_WITHIN_MS = 2000;
 /** A later timer than this means that this process was paused: nothing is known of the peer. */
 const PAUSED_AFTER_MS = 1000;
+/**
+ * The news of a commit alone waits so long for a message to go with: of writes that follow one
+ * another at once, each saves a message and its answer.
+ */
+const NEWS_WAIT_MS = 2;
 /** What is queued for a removed member still goes out within this time. */
 const LINGER_MS = 500;
 
@@ -36,6 +41,7 @@ export interface SenderDeps {
   readonly clock: Clock;
   readonly rng: Rng;
   readonly log: Logger;
+  readonly packer: EntryPacker;
   readonly onUnreachable: () => void;
 }
 
@@ -65,6 +71,7 @@ export class PeerSender {
   readonly #backoff: Backoff;
   #connection: Connection | null = null;
   #timer: Timer | null = null;
+  #news: Timer | null = null;
   #flushing = false;
   #closed = false;
   #lastHeardMs = Number.NEGATIVE_INFINITY;
@@ -91,7 +98,8 @@ export class PeerSender {
       this.#deps.onUnreachable();
       return;
     }
-    this.#flushSoon();
+    if (this.#queue.canWait) this.#flushLater();
+    else this.#flushSoon();
   }
 
   /** The peer is known to be up: no need to wait for the backoff. */
@@ -110,6 +118,7 @@ export class PeerSender {
 
   /** Sends what is queued, then closes; at once when the peer does not take it. */
   linger(): void {
+    this.#flush();
     if (this.#connection === null || this.#queue.size === 0) {
       this.#endGracefully();
       return;
@@ -129,6 +138,8 @@ export class PeerSender {
     this.#timer?.cancel();
     const connection = this.#connection;
     this.#connection = null;
+    this.#news?.cancel();
+    this.#news = null;
     if (connection === null) return;
     connection.stream.end();
     this.#deps.clock.setTimer("raft linger", LINGER_MS, () => connection.client.close());
@@ -201,6 +212,8 @@ export class PeerSender {
   #drop(): void {
     const connection = this.#connection;
     this.#connection = null;
+    this.#news?.cancel();
+    this.#news = null;
     this.#counters.droppedMessages += this.#queue.clear();
     this.#lastHeardMs = Number.NEGATIVE_INFINITY;
     if (connection === null) return;
@@ -227,6 +240,13 @@ export class PeerSender {
     });
   }
 
+  #flushLater(): void {
+    this.#news ??= this.#deps.clock.setTimer("raft news", NEWS_WAIT_MS, () => {
+      this.#news = null;
+      this.#flush();
+    });
+  }
+
   /** Everything sent in the same turn goes into the same batch. */
   #flushSoon(): void {
     if (this.#flushing) return;
@@ -238,6 +258,8 @@ export class PeerSender {
   }
 
   #flush(): void {
+    this.#news?.cancel();
+    this.#news = null;
     const connection = this.#connection;
     if (connection === null) return;
     while (!connection.blocked && this.#queue.size > 0) {
@@ -246,7 +268,9 @@ export class PeerSender {
   }
 
   #write(connection: Connection, messages: readonly Message[]): void {
-    const encoded = messages.map(encodeMessage).filter(message => message !== null);
+    const encoded = messages
+      .map(message => encodeMessage(message, this.#deps.packer))
+      .filter(message => message !== null);
     this.#counters.sentMessages += encoded.length;
     this.#counters.sentBatches += 1;
     connection.blocked = !connection.stream.write({ hello: undefined, messages: encoded });

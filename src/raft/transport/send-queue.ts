@@ -26,9 +26,26 @@ export class SendQueue {
     const bytes = messageBytes(message);
     if (this.size >= MAX_QUEUED_MESSAGES || this.#bytes + bytes > MAX_QUEUED_BYTES) return false;
     this.#bytes += bytes;
-    if (message.kind === "app") this.#appends.push(message);
+    if (message.kind === "app") this.#pushAppend(message);
     else this.#urgent.push(message);
     return true;
+  }
+
+  /** Nothing is queued but the news of a commit. */
+  get canWait(): boolean {
+    const [first, second] = this.#appends;
+    const alone = this.#urgent.length === 0 && second === undefined;
+    return alone && first !== undefined && isNewsOnly(first);
+  }
+
+  /** The news of a commit travels with the next append, which says the same and more. */
+  #pushAppend(message: Message): void {
+    const last = this.#appends.at(-1);
+    if (last !== undefined && isNewsOnly(last) && tellsAsMuch(message, last)) {
+      this.#bytes -= messageBytes(last);
+      this.#appends.pop();
+    }
+    this.#appends.push(message);
   }
 
   /** The next batch; empty when there is nothing. */
@@ -62,4 +79,13 @@ export class SendQueue {
     queue.splice(0, count);
     return left;
   }
+}
+
+function isNewsOnly(message: Message): boolean {
+  return message.kind === "app" && message.entries.length === 0;
+}
+
+function tellsAsMuch(message: Message, earlier: Message): boolean {
+  const { term, commit, index } = message;
+  return term === earlier.term && commit >= earlier.commit && index >= earlier.index;
 }

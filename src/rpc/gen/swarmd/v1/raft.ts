@@ -58,19 +58,16 @@ export interface RaftMessage {
   term: number;
   logTerm: number;
   index: number;
-  entries: RaftEntry[];
   commit: number;
   reject: boolean;
   rejectHint: number;
   snapshot: RaftSnapshotMeta | undefined;
   context: string;
-}
-
-export interface RaftEntry {
-  index: number;
-  term: number;
-  confChange: boolean;
-  data: Buffer;
+  /**
+   * The entries after index, packed: for each u64 term, u8 kind (1: membership), u32 length, data;
+   * little endian. A message of thousands of fields takes longer to read than to write to disk.
+   */
+  entries: Buffer;
 }
 
 export interface RaftSnapshotMeta {
@@ -363,12 +360,12 @@ function createBaseRaftMessage(): RaftMessage {
     term: 0,
     logTerm: 0,
     index: 0,
-    entries: [],
     commit: 0,
     reject: false,
     rejectHint: 0,
     snapshot: undefined,
     context: "",
+    entries: Buffer.alloc(0),
   };
 }
 
@@ -392,9 +389,6 @@ export const RaftMessage: MessageFns<RaftMessage> = {
     if (message.index !== 0) {
       writer.uint32(48).uint64(message.index);
     }
-    for (const v of message.entries) {
-      RaftEntry.encode(v!, writer.uint32(58).fork()).join();
-    }
     if (message.commit !== 0) {
       writer.uint32(64).uint64(message.commit);
     }
@@ -409,6 +403,9 @@ export const RaftMessage: MessageFns<RaftMessage> = {
     }
     if (message.context !== "") {
       writer.uint32(98).string(message.context);
+    }
+    if (message.entries.length !== 0) {
+      writer.uint32(106).bytes(message.entries);
     }
     return writer;
   },
@@ -474,14 +471,6 @@ export const RaftMessage: MessageFns<RaftMessage> = {
             message.index = longToNumber(reader.uint64());
             continue;
           }
-          case 7: {
-            if (tag !== 58) {
-              break;
-            }
-
-            message.entries.push(RaftEntry.decode(reader, reader.uint32()));
-            continue;
-          }
           case 8: {
             if (tag !== 64) {
               break;
@@ -522,83 +511,12 @@ export const RaftMessage: MessageFns<RaftMessage> = {
             message.context = reader.string();
             continue;
           }
-        }
-        if ((tag & 7) === 4 || tag === 0) {
-          break;
-        }
-        reader.skip(tag & 7);
-      }
-      return message;
-    } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
-    }
-  },
-};
-
-function createBaseRaftEntry(): RaftEntry {
-  return { index: 0, term: 0, confChange: false, data: Buffer.alloc(0) };
-}
-
-export const RaftEntry: MessageFns<RaftEntry> = {
-  encode(message: RaftEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.index !== 0) {
-      writer.uint32(8).uint64(message.index);
-    }
-    if (message.term !== 0) {
-      writer.uint32(16).uint64(message.term);
-    }
-    if (message.confChange !== false) {
-      writer.uint32(24).bool(message.confChange);
-    }
-    if (message.data.length !== 0) {
-      writer.uint32(34).bytes(message.data);
-    }
-    return writer;
-  },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): RaftEntry {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
-    if (previousRecursionDepth >= 100) {
-      throw new globalThis.Error("protobuf decode recursion limit exceeded");
-    }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
-    try {
-      const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseRaftEntry();
-      while (reader.pos < end) {
-        const tag = reader.uint32();
-        switch (tag >>> 3) {
-          case 1: {
-            if (tag !== 8) {
+          case 13: {
+            if (tag !== 106) {
               break;
             }
 
-            message.index = longToNumber(reader.uint64());
-            continue;
-          }
-          case 2: {
-            if (tag !== 16) {
-              break;
-            }
-
-            message.term = longToNumber(reader.uint64());
-            continue;
-          }
-          case 3: {
-            if (tag !== 24) {
-              break;
-            }
-
-            message.confChange = reader.bool();
-            continue;
-          }
-          case 4: {
-            if (tag !== 34) {
-              break;
-            }
-
-            message.data = Buffer.from(reader.bytes());
+            message.entries = Buffer.from(reader.bytes());
             continue;
           }
         }
