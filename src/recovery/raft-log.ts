@@ -77,7 +77,7 @@ export async function writeNewGroup(
     const meta = { index: image.index, term, conf };
     const writer = await storage.newSnapshot(meta);
     for (const chunk of encodeImage(image)) {
-      await writer.write(chunk);
+      if (chunk.length > 0) await writer.write(chunk);
       await deps.nextTurn();
     }
     await writer.commit();

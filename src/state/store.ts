@@ -220,7 +220,7 @@ export class ReplicatedStore implements StateStore, StateMachine {
   /** One chunk a turn of the event loop, so that a large state does not hold it. */
   async *#slices(chunks: Iterable<Uint8Array>): AsyncGenerator<Uint8Array> {
     for (const chunk of chunks) {
-      yield chunk;
+      if (chunk.length > 0) yield chunk;
       await sleep(this.#clock, 0);
     }
   }

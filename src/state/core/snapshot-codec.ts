@@ -1,6 +1,7 @@
 import { SwarmError } from "../../base/errors.ts";
 import { type RowMeta, TABLE_NAMES, type TableName } from "../../model/rows.ts";
 import { deepFreeze } from "./freeze.ts";
+import { sortInSlices } from "./sort-in-slices.ts";
 import { StateTables } from "./tables.ts";
 
 export const SNAPSHOT_FORMAT = 1;
@@ -9,6 +10,7 @@ export const MAX_SNAPSHOT_CHUNK_BYTES = 256 * 1024;
 /** A row's line longer than this is damage, not data. */
 const MAX_LINE_BYTES = 16 * 1024 * 1024;
 const NEWLINE = 0x0a;
+const NO_BYTES = new Uint8Array();
 
 const TABLES: ReadonlySet<unknown> = new Set(TABLE_NAMES);
 
@@ -16,23 +18,25 @@ const TABLES: ReadonlySet<unknown> = new Set(TABLE_NAMES);
 export interface StateImage {
   readonly index: number;
   readonly nowMs: number;
+  /** Rows in any order. */
   readonly tables: readonly (readonly [TableName, readonly RowMeta[]])[];
 }
 
 export function imageOf(state: StateTables): StateImage {
-  const tables = TABLE_NAMES.map(name => [name, [...state.rows(name).all()]] as const);
+  const tables = TABLE_NAMES.map(name => [name, state.rows(name).unordered()] as const);
   return { index: state.index, nowMs: state.nowMs, tables };
 }
 
 /**
- * The image as lines of JSON: a header, `[table, row]` for each row, and a trailer with the number
- * of rows, by which a truncated snapshot is told from a whole one.
+ * The image as lines of JSON: a header, `[table, row]` for each row, in order of id, and a trailer
+ * with the number of rows, by which a truncated snapshot is told from a whole one. Null: nothing
+ * yet, but a good moment to let others run.
  */
-function* lines(image: StateImage): Generator<string> {
+function* lines(image: StateImage): Generator<string | null> {
   let rows = 0;
   yield JSON.stringify({ v: SNAPSHOT_FORMAT, index: image.index, nowMs: image.nowMs });
   for (const [table, list] of image.tables) {
-    for (const row of list) {
+    for (const row of yield* sortInSlices(list)) {
       rows += 1;
       yield JSON.stringify([table, row]);
     }
@@ -40,12 +44,19 @@ function* lines(image: StateImage): Generator<string> {
   yield JSON.stringify({ rows });
 }
 
-/** The encoded image in chunks, made one at a time: stopping between two costs nothing. */
+/**
+ * The encoded image in chunks, made one at a time: stopping between two costs nothing. Some are
+ * empty, after work that has no bytes to show.
+ */
 export function* encodeImage(image: StateImage): Generator<Uint8Array> {
   const encoder = new TextEncoder();
   let chunk = new Uint8Array(MAX_SNAPSHOT_CHUNK_BYTES);
   let used = 0;
   for (const line of lines(image)) {
+    if (line === null) {
+      yield NO_BYTES;
+      continue;
+    }
     let rest: Uint8Array = encoder.encode(`${line}\n`);
     while (rest.length > 0) {
       const part = rest.subarray(0, chunk.length - used);
