@@ -302,7 +302,6 @@ export class Lifecycle implements NodeLifecycle {
       return true;
     } catch (error) {
       if (!limit.aborted) throw error;
-      node.bePatient();
       return false;
     }
   }
@@ -441,8 +440,12 @@ export class Lifecycle implements NodeLifecycle {
     return this.#running;
   }
 
-  /** From now on the daemon ends when the node cannot go on. */
+  /**
+   * The node is made: nobody waits for it any more, and the daemon ends when it cannot go on. A
+   * worker that is promoted later tries to be a manager until it can.
+   */
   #establish(running: Running): void {
+    running.node.bePatient();
     running.failed.catch((error: unknown) => this.#fatal.reject(error));
   }
 

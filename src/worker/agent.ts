@@ -31,6 +31,8 @@ import { DEFAULT_STOP_GRACE_MS, type RunnerDeps, TaskRunner } from "./task-runne
 export const AUDIT_INTERVAL_MS = 60_000;
 /** An outage shorter than this is not worth a word in every task's status. */
 export const ENGINE_LOST_REPORT_MS = 10_000;
+/** A leave waits this long for the first look at the Engine. */
+const FIRST_LOOK_WAIT_MS = 5_000;
 /** Orphans removed in one pass; the rest waits for the next. */
 const ORPHANS_PER_PASS = 64;
 const ENGINE_BACKOFF: BackoffOptions = { baseMs: 100, maxMs: 2_000 };
@@ -74,6 +76,7 @@ export class Agent implements AgentPort {
   #loading: Promise<void> | null = null;
   /** The first look at the Engine is done: runners may work. */
   #started = false;
+  readonly #firstLook = newDeferred<void>();
   #engineLost = false;
   /** Managers have said what is this node's: whatever else carries its labels is an orphan. */
   #confirmed = false;
@@ -186,10 +189,11 @@ export class Agent implements AgentPort {
 
   /**
    * Stops and removes everything this node owns, for `leave`. Resolves when nothing is left;
-   * rejects when the signal aborts first. Needs `run` to be running.
+   * rejects when the signal aborts first. Needs `run` to be running. Throws unavailable when the
+   * Engine has not answered since then.
    */
   async shutdownAll(signal: AbortSignal): Promise<void> {
-    if (!this.#started) throw new SwarmError("failed_precondition", "the worker does not run");
+    if (!this.#started) await this.#untilFirstLook(signal);
     this.#returning.clear();
     for (const runner of this.#runners.values()) runner.drop();
     await this.#deps.store.save(this.tasks(), []);
@@ -200,6 +204,17 @@ export class Agent implements AgentPort {
     const left = await this.#deps.executor.list(signal);
     await Promise.all(left.map(container => this.#removeOrphan(container, signal)));
     await this.#deps.store.clear();
+  }
+
+  /** A node that has only just joined, or started, may be told to leave again. */
+  async #untilFirstLook(signal: AbortSignal): Promise<void> {
+    const waited = sleep(this.#deps.clock, FIRST_LOOK_WAIT_MS, signal);
+    await Promise.race([this.#firstLook.promise, waited]);
+    if (this.#started) return;
+    throw new SwarmError(
+      "unavailable",
+      "the Docker Engine does not answer, so this node's tasks cannot be ended: leave with --force",
+    );
   }
 
   #load(): Promise<void> {
@@ -308,6 +323,7 @@ export class Agent implements AgentPort {
   #startRunners(): void {
     if (this.#started) return;
     this.#started = true;
+    this.#firstLook.resolve();
     for (const runner of this.#runners.values()) this.#begin(runner);
   }
 

@@ -133,6 +133,17 @@ t.test("bad input", { skip }, async t => {
     await untilManager(m1, "m2");
   });
 
+  await t.test("a worker whose port is taken becomes a manager when it is free", async t => {
+    const squatter = await listen(w1, 2377);
+    await must(m1, "node", "promote", "w1");
+    await until("it says why", async () => /cannot listen on .*:2377/.test(await must(w1, "info")));
+    squatter();
+    await untilManager(m1, "w1", 3);
+    await must(m1, "node", "demote", "w1");
+    await until("it is a worker", async () => /Is Manager: false/.test(await must(w1, "info")));
+    t.match(await swarmd(w1, ["join", "--token", manager, m1.addr]), { code: 1 }, "it still runs");
+  });
+
   await t.test("services that cannot be", t => checkServices(t, m1));
   await t.test("requests that make no sense", t => checkRequests(t, m1));
   await t.test("nodes and references that do not exist", async t => {
@@ -237,14 +248,14 @@ async function filesOf(host: LabHost): Promise<string[]> {
   return listed.trim().split("\n").sort();
 }
 
-async function untilManager(witness: LabHost, name: string): Promise<void> {
+async function untilManager(witness: LabHost, name: string, voters = 2): Promise<void> {
   await until(`${name} is a manager`, async () => {
     const node = (await nodesOf(witness)).find(one => one.Description?.Hostname === name);
     return node?.ManagerStatus?.Reachability === "reachable";
   });
   await until(`${name} is a voter`, async () => {
     const info = await must(witness, "info", "--format", "{{.Swarm.Managers}}");
-    return info.trim() === "2";
+    return info.trim() === String(voters);
   });
 }
 

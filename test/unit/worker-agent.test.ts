@@ -421,6 +421,14 @@ t.test("leaving ends everything", async t => {
   await node.stop();
 });
 
+t.test("a leave right after the start waits for the first look at the Engine", async t => {
+  const node = new Node();
+  await node.start();
+  const leaving = node.agent.shutdownAll(new AbortController().signal);
+  await t.resolves(drive(node.clock, leaving));
+  await node.stop();
+});
+
 t.test("many tasks start side by side, a few at a time", async t => {
   const node = await startedNode();
   const ids = Array.from({ length: 64 }, (_, i) => `t${i}`);
