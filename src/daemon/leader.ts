@@ -20,7 +20,7 @@ export interface LeaderDeps {
   readonly logger: Logger;
 }
 
-/** What only the leader does. One object a term: `run` ends with it and takes everything along. */
+/** What only the leader does. One object a run, which takes everything along when it ends. */
 export class LeaderDuties {
   readonly #deps: LeaderDeps;
   readonly #nodeId: string;

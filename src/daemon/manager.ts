@@ -2,7 +2,6 @@ import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { aborted, TaskGroup } from "../base/async.ts";
 import type { Clock } from "../base/clock.ts";
-import { errorMessage, InvariantError } from "../base/errors.ts";
 import type { IdSource } from "../base/ids.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Rng } from "../base/rng.ts";
@@ -44,6 +43,7 @@ import { LeaderDuties } from "./leader.ts";
 import { logLimitsOf } from "./log-limits.ts";
 import { MEMBERSHIP_ACCESS, membershipHandlers } from "./membership.ts";
 import { newPlanners } from "./planners.ts";
+import { leadTerm } from "./term.ts";
 
 /** Calls in flight may end within this when the daemon stops. */
 const SERVER_GRACE_MS = 1_000;
@@ -239,27 +239,26 @@ export class Manager {
   }
 
   #startDuties(signal: AbortSignal, term: number): void {
+    const { clock, logger } = this.#deps;
+    logger.info("this manager leads", { term });
+    const before = this.#dutiesEnd;
+    this.#dutiesEnd = before.then(async () => {
+      const work = (inner: AbortSignal): Promise<void> => this.#runDuties(inner);
+      const handOver = (inner: AbortSignal): Promise<void> => this.raft.transferLeadership(inner);
+      await leadTerm(signal, { work, handOver, clock, logger });
+      logger.info("this manager no longer leads", { term });
+    });
+  }
+
+  async #runDuties(signal: AbortSignal): Promise<void> {
     const { clock, ids, logger } = this.#deps;
     const { nodeId } = this.#options.self;
-    const duties = new LeaderDuties(
+    this.#duties = new LeaderDuties(
       { nodeId },
       { store: this.store, raft: this.raft, planners: newPlanners, clock, ids, logger },
     );
-    logger.info("this manager leads", { term });
-    const before = this.#dutiesEnd;
-    this.#duties = duties;
-    this.#dutiesEnd = before.then(async () => {
-      try {
-        if (!signal.aborted) await duties.run(signal);
-      } catch (error) {
-        if (signal.aborted) return;
-        if (error instanceof InvariantError) throw error;
-        logger.error("the leader's work failed: handing over", { error: errorMessage(error) });
-        await this.raft.transferLeadership(signal).catch(() => undefined);
-      } finally {
-        if (this.#duties === duties) this.#duties = null;
-        logger.info("this manager no longer leads", { term });
-      }
+    await this.#duties.run(signal).finally(() => {
+      this.#duties = null;
     });
   }
 }
