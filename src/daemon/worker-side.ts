@@ -106,10 +106,15 @@ export class WorkerSide {
     }).finally(() => group.close());
   }
 
-  /** Tells the leader and ends every task of this node. */
+  /** Tells the leader and ends every task of this node. When that fails, the node stays. */
   async leave(signal: AbortSignal): Promise<void> {
     await this.#session.sayLeaving();
-    await this.#agent.shutdownAll(signal);
+    try {
+      await this.#agent.shutdownAll(signal);
+    } catch (error) {
+      this.#session.stay();
+      throw error;
+    }
   }
 
   /** Ends every task of this node: it was removed from the cluster. */

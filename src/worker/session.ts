@@ -1,5 +1,5 @@
 import type { ClientDuplexStream } from "@grpc/grpc-js";
-import { newDeferred, withSignal } from "../base/async.ts";
+import { type Deferred, newDeferred, withSignal } from "../base/async.ts";
 import { Backoff } from "../base/backoff.ts";
 import { type Clock, sleep, type Timer } from "../base/clock.ts";
 import { errorMessage, SwarmError, toSwarmError } from "../base/errors.ts";
@@ -67,7 +67,8 @@ export class SessionClient {
   #leaderHint = "";
   #connectedTo = "";
   #session: Session | null = null;
-  #left = false;
+  /** Set while this node leaves: no session is opened until it stays after all. */
+  #left: Deferred<void> | null = null;
   readonly #opened = newDeferred<void>();
 
   constructor(options: SessionOptions, deps: SessionDeps) {
@@ -87,19 +88,29 @@ export class SessionClient {
 
   /**
    * Tells the manager, if one is there, that this node leaves, waits for its answer a moment, and
-   * ends the session for good: nothing new is assigned to a node that is going.
+   * ends the session until `stay`: nothing new is assigned to a node that is going.
    */
   async sayLeaving(): Promise<void> {
-    this.#left = true;
+    this.#left ??= newDeferred();
     if (this.#connectedTo !== "") await this.#session?.sayLeaving();
     this.#session?.end();
+  }
+
+  /** The node could not leave: it looks for the leader again. */
+  stay(): void {
+    this.#left?.resolve();
+    this.#left = null;
   }
 
   async run(signal: AbortSignal): Promise<void> {
     const { clock, rng, logger } = this.#deps;
     const backoff = new Backoff(RECONNECT, rng);
     let attempt = 0;
-    while (!signal.aborted && !this.#left) {
+    while (!signal.aborted) {
+      if (this.#left !== null) {
+        await withSignal(this.#left.promise, signal).catch(() => undefined);
+        continue;
+      }
       const addr = this.#nextAddr(attempt);
       attempt += 1;
       const session = new Session(this.#options, this.#deps, addr);

@@ -178,3 +178,18 @@ t.test("it is told when the first session is open", async t => {
   await whenOpen;
   t.equal(rig.session.manager, "m1:2377");
 });
+
+t.test("a node that says goodbye opens no session, until it stays after all", async t => {
+  const rig = await opened(t);
+  const leaving = rig.session.sayLeaving();
+  rig.stream.say({ $case: "heartbeat", value: {} });
+  await leaving;
+  await rig.elapse(60_000);
+  t.equal(rig.streams.length, 1);
+  t.equal(rig.session.manager, "");
+  rig.session.stay();
+  await rig.elapse(60_000);
+  t.equal(rig.streams.length, 2);
+  rig.stream.say({ $case: "welcome", value: { sessionId: "s2", heartbeatMs: 1_000 } });
+  t.equal(rig.session.manager, "m1:2377");
+});
