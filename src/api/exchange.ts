@@ -5,7 +5,7 @@ import type { Logger } from "../base/logger.ts";
 import type { LoopHealth } from "../base/loop-health.ts";
 import type { ControlClient } from "../control/ports.ts";
 import type { EngineClient } from "./engine.ts";
-import { parseJson, readBody } from "./json-body.ts";
+import { jsonKind, parseJson, readBody } from "./json-body.ts";
 import { noManager } from "./node-state.ts";
 import type { NodeLifecycle } from "./ports.ts";
 import type { EngineProxy } from "./proxy.ts";
@@ -74,13 +74,12 @@ export class Exchange {
     return parseJson(body.toString("utf8"));
   }
 
-  /** The body as an object; Docker's words for anything else. */
+  /** The body as an object (null says nothing); Docker's words for anything else. */
   async jsonObject(what: string): Promise<Readonly<Record<string, unknown>>> {
     const value = await this.json();
-    if (typeof value === "object" && value !== null && !Array.isArray(value)) {
-      return value as Record<string, unknown>;
-    }
-    const kind = Array.isArray(value) ? "array" : value === null ? "null" : typeof value;
+    if (value === null) return {};
+    if (typeof value === "object" && !Array.isArray(value)) return value as Record<string, unknown>;
+    const kind = jsonKind(value);
     const text = `json: cannot unmarshal ${kind} into Go value of type ${what}`;
     throw new SwarmError("invalid_argument", text);
   }

@@ -1,6 +1,7 @@
 import type { IncomingMessage } from "node:http";
 import type { Clock } from "../base/clock.ts";
-import { errorMessage, SwarmError } from "../base/errors.ts";
+import { SwarmError } from "../base/errors.ts";
+import { AFTER_TOP_LEVEL, goSyntaxProblem } from "./json-syntax.ts";
 
 /** A config of 1000 KiB in base64 and its envelope fit several times over. */
 export const MAX_BODY_BYTES = 4 * 1024 * 1024;
@@ -52,17 +53,27 @@ function tooLarge(): SwarmError {
   return new SwarmError("invalid_argument", text, { http: 413 });
 }
 
+/** A body is read up to the end of its value, a parameter as a whole: Go has two ways to say so. */
+export type JsonKind = "body" | "parameter";
+
 /** Parses a document, with Go's words for what is wrong with it. */
-export function parseJson(text: string): unknown {
-  if (text.trim() === "") {
+export function parseJson(text: string, kind: JsonKind = "body"): unknown {
+  if (kind === "body" && text.trim() === "") {
     throw new SwarmError("invalid_argument", "got EOF while reading request body");
   }
   checkDepth(text);
   try {
     return mayNamePrototype(text) ? JSON.parse(text, dropPrototypeKey) : JSON.parse(text);
   } catch (error) {
-    throw new SwarmError("invalid_argument", goSyntaxError(text, error), {}, error);
+    throw new SwarmError("invalid_argument", syntaxError(text, kind), {}, error);
   }
+}
+
+function syntaxError(text: string, kind: JsonKind): string {
+  const problem = goSyntaxProblem(text);
+  if (problem === null) return kind === "body" ? "unexpected EOF" : "unexpected end of JSON input";
+  const isAfter = kind === "body" && problem.endsWith(AFTER_TOP_LEVEL);
+  return isAfter ? "unexpected content after JSON" : problem;
 }
 
 /** The key would be an ordinary property here and a trap for whoever copies it. */
@@ -91,11 +102,8 @@ function checkDepth(text: string): void {
   }
 }
 
-/** encoding/json's words for what V8 says of a text: cut off, or wrong at a character. */
-function goSyntaxError(text: string, error: unknown): string {
-  const said = errorMessage(error);
-  const at = /at position (\d+)/.exec(said)?.[1];
-  const token = at === undefined ? /^Unexpected token '(.)'/u.exec(said)?.[1] : text[Number(at)];
-  if (token === undefined) return "unexpected EOF";
-  return `invalid character '${token}' looking for beginning of value`;
+/** What Go calls the type of a JSON value. */
+export function jsonKind(value: unknown): string {
+  if (Array.isArray(value)) return "array";
+  return typeof value === "boolean" ? "bool" : typeof value;
 }

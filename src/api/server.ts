@@ -15,7 +15,13 @@ import { EngineProxy } from "./proxy.ts";
 import { Router } from "./router.ts";
 import { API_ROUTES } from "./routes/table.ts";
 import { listenOnSocket } from "./socket.ts";
-import { checkVersion, FALLBACK_API_VERSION, formatApiVersion, splitVersion } from "./version.ts";
+import {
+  atLeast,
+  checkVersion,
+  FALLBACK_API_VERSION,
+  formatApiVersion,
+  splitVersion,
+} from "./version.ts";
 
 /** Connections to the Engine that are kept for the next request. */
 const MAX_IDLE_ENGINE_SOCKETS = 32;
@@ -153,13 +159,22 @@ export class ApiServer {
       response.destroy();
       return;
     }
-    const body = Buffer.from(`${JSON.stringify({ message })}\n`);
+    const isText = predatesJsonErrors(request.url ?? "/");
+    const body = Buffer.from(isText ? `${message}\n` : `${JSON.stringify({ message })}\n`);
     response.writeHead(status, {
-      "Content-Type": "application/json",
+      "Content-Type": isText ? "text/plain; charset=utf-8" : "application/json",
       "Content-Length": body.length,
     });
     response.end(request.method === "HEAD" ? undefined : body);
   }
+}
+
+/** Errors became JSON with API 1.24. */
+const JSON_ERRORS_SINCE = 24;
+
+function predatesJsonErrors(url: string): boolean {
+  const { version } = splitVersion(splitUrl(url).pathname, FALLBACK_API_VERSION);
+  return !atLeast(version, JSON_ERRORS_SINCE);
 }
 
 function stackOf(error: unknown): string {

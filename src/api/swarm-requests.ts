@@ -10,6 +10,9 @@ import {
 } from "../model/defaults.ts";
 import type { Availability } from "../model/rows.ts";
 import { normalizeSwarmSpec, validateSwarmSpec } from "../model/validate-cluster.ts";
+import { BOOL, decodeJson, STRING, STRINGS, struct, UINT32 } from "../model/validate-decode.ts";
+import { oddlyInternal } from "../model/validate-errors.ts";
+import { SWARM_SPEC_SHAPE } from "../model/validate-shapes.ts";
 import type { InitRequest, JoinRequest } from "./ports.ts";
 
 type Json = Readonly<Record<string, unknown>>;
@@ -19,46 +22,51 @@ const MAX_DATA_PATH_PORT = 49_151;
 const MAX_SUBNET_SIZE = 32;
 const AVAILABILITIES: readonly Availability[] = ["active", "pause", "drain"];
 
+const ADDRESSES = {
+  ListenAddr: STRING,
+  AdvertiseAddr: STRING,
+  DataPathAddr: STRING,
+  Availability: STRING,
+};
+const INIT_REQUEST_SHAPE = struct("swarm.InitRequest", {
+  ...ADDRESSES,
+  DataPathPort: UINT32,
+  DefaultAddrPool: STRINGS,
+  SubnetSize: UINT32,
+  ForceNewCluster: BOOL,
+  AutoLockManagers: BOOL,
+  Spec: SWARM_SPEC_SHAPE,
+});
+const JOIN_REQUEST_SHAPE = struct("swarm.JoinRequest", {
+  ...ADDRESSES,
+  RemoteAddrs: STRINGS,
+  JoinToken: STRING,
+});
+
 function invalid(text: string): SwarmError {
   return new SwarmError("invalid_argument", text);
 }
 
-/** Docker answers these with 500, because they are plain errors there. */
-function oddlyInternal(text: string): SwarmError {
-  return new SwarmError("invalid_argument", text, { http: 500 });
-}
-
 function text(body: Json, name: string): string {
-  const value = body[name];
-  if (value === undefined || value === null) return "";
-  if (typeof value === "string") return value;
-  throw wrongType(name, value, "string");
-}
-
-function flag(body: Json, name: string): boolean {
-  const value = body[name];
-  if (value === undefined || value === null) return false;
-  if (typeof value === "boolean") return value;
-  throw wrongType(name, value, "bool");
+  return String(body[name] ?? "");
 }
 
 function count(body: Json, name: string): number {
-  const value = body[name];
-  if (value === undefined || value === null) return 0;
-  if (typeof value === "number" && Number.isInteger(value) && value >= 0) return value;
-  throw wrongType(name, value, "uint32");
+  return Number(body[name] ?? 0);
 }
 
 function texts(body: Json, name: string): readonly string[] {
   const value = body[name];
-  if (value === undefined || value === null) return [];
-  if (Array.isArray(value) && value.every(item => typeof item === "string")) return value;
-  throw wrongType(name, value, "[]string");
+  return Array.isArray(value) ? value : [];
 }
 
-function wrongType(name: string, value: unknown, type: string): SwarmError {
-  const kind = Array.isArray(value) ? "array" : typeof value;
-  return invalid(`json: cannot unmarshal ${kind} into Go struct field ${name} of type ${type}`);
+/** The types of a SwarmInitRequest, before anything else is asked; its spec is read later. */
+export function decodeInitRequest(value: unknown): Json {
+  return (decodeJson(INIT_REQUEST_SHAPE, value) ?? {}) as Json;
+}
+
+export function decodeJoinRequest(value: unknown): Json {
+  return (decodeJson(JOIN_REQUEST_SHAPE, value) ?? {}) as Json;
 }
 
 /** An address may be an IP, an interface or a name, each with an optional port. */
@@ -67,11 +75,11 @@ function address(field: string, value: string): string {
   return value;
 }
 
-function availability(body: Json): Availability {
+function availability(body: Json, refuse: (text: string) => SwarmError): Availability {
   const value = text(body, "Availability").toLowerCase();
   if (value === "") return "active";
   const known = AVAILABILITIES.find(candidate => candidate === value);
-  if (known === undefined) throw invalid(`invalid Availability: "${value}"`);
+  if (known === undefined) throw refuse(`invalid Availability: "${value}"`);
   return known;
 }
 
@@ -88,7 +96,7 @@ export function readInitRequest(body: Json): InitRequest {
     throw oddlyInternal(`Datapath port number is not in valid range (${range}) : ${dataPathPort}`);
   }
   validateSwarmSpec(spec);
-  const autoLock = flag(body, "AutoLockManagers") || spec.EncryptionConfig.AutoLockManagers;
+  const autoLock = body["AutoLockManagers"] === true || spec.EncryptionConfig.AutoLockManagers;
   return {
     listenAddr,
     advertiseAddr: text(body, "AdvertiseAddr"),
@@ -96,9 +104,9 @@ export function readInitRequest(body: Json): InitRequest {
     dataPathPort,
     defaultAddrPool: pool.length > 0 ? pool : DEFAULT_ADDR_POOL,
     subnetSize,
-    forceNewCluster: flag(body, "ForceNewCluster"),
+    forceNewCluster: body["ForceNewCluster"] === true,
     autoLockManagers: autoLock,
-    availability: availability(body),
+    availability: availability(body, oddlyInternal),
     spec: { ...spec, EncryptionConfig: { AutoLockManagers: autoLock } },
   };
 }
@@ -113,7 +121,9 @@ function checkPool(pool: readonly string[], subnetSize: number): void {
     const ok = isIP(ip) !== 0 && /^\d{1,3}$/.test(prefix) && Number(prefix) <= bits;
     if (!ok) throw oddlyInternal(`invalid base pool ${cidr}: invalid CIDR address: ${cidr}`);
     if (subnetSize < Number(prefix)) {
-      throw oddlyInternal(`invalid CIDR: "${cidr}". Subnet size is too small: ${subnetSize}`);
+      throw oddlyInternal(
+        `invalid CIDR: "${cidr}". Subnet size is too small for pool: ${subnetSize}`,
+      );
     }
   }
 }
@@ -129,7 +139,7 @@ export function readJoinRequest(body: Json): JoinRequest {
     dataPathAddr: text(body, "DataPathAddr"),
     remoteAddrs: remoteAddrs.map(addr => withPort(address("remoteAddr", addr))),
     joinToken: text(body, "JoinToken"),
-    availability: availability(body),
+    availability: availability(body, invalid),
   };
 }
 

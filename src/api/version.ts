@@ -6,8 +6,8 @@ export interface ApiVersion {
   readonly minor: number;
 }
 
-/** The oldest version that is answered (Docker 1.12, the first with swarm mode). */
-export const MIN_API_VERSION: ApiVersion = { major: 1, minor: 24 };
+/** The oldest version that is answered (Engine 20.10's; a newer Engine says a newer one). */
+export const MIN_API_VERSION: ApiVersion = { major: 1, minor: 12 };
 /** Spoken while the Engine has not told its version. */
 export const FALLBACK_API_VERSION: ApiVersion = { major: 1, minor: 41 };
 

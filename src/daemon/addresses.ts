@@ -2,6 +2,7 @@ import { isIP, isIPv4 } from "node:net";
 import { networkInterfaces } from "node:os";
 import { SwarmError } from "../base/errors.ts";
 import { DEFAULT_CLUSTER_PORT } from "../model/defaults.ts";
+import { oddlyInternal } from "../model/validate-errors.ts";
 
 /** Resolution of what users write for addresses (moby daemon/cluster/listen_addr.go). */
 export interface Interfaces {
@@ -22,6 +23,8 @@ const BAD_LISTEN =
   "listen address must be an IP address or network interface (with optional port number)";
 const BAD_ADVERTISE =
   "advertise address must be a non-zero IP address or network interface (with optional port number)";
+const BAD_DATA_PATH =
+  "data path address must be a non-zero IP address or network interface (without a port number)";
 const LINK_LOCAL = /^(169\.254\.|fe80:)/i;
 
 interface HostPort {
@@ -35,6 +38,7 @@ function split(text: string, problem: string): HostPort {
   const host = match?.[1] ?? match?.[2];
   const port = Number(match?.[3] ?? DEFAULT_CLUSTER_PORT);
   if (host === undefined || port < 1 || port > 65_535) {
+    if (problem === BAD_LISTEN) throw oddlyInternal(`could not parse listen address ${text}`);
     throw new SwarmError("invalid_argument", problem);
   }
   return { host, port };
@@ -77,6 +81,16 @@ export function resolveAdvertiseAddr(
   }
   if (!["0.0.0.0", "::"].includes(listen.host)) return join(listen);
   return join({ host: soleAddress(interfaces), port: listen.port });
+}
+
+/** The IP on which containers' traffic arrives; empty = the advertised one. */
+export function resolveDataPathAddr(text: string, interfaces: Interfaces): string {
+  if (text === "") return "";
+  const host = isIP(text) !== 0 ? text : addressOfInterface(text, interfaces);
+  if (host === null || host === "0.0.0.0" || host === "::") {
+    throw new SwarmError("invalid_argument", BAD_DATA_PATH);
+  }
+  return host;
 }
 
 /** The one address of this host that is plainly meant, or an error that lists the choices. */

@@ -27,7 +27,13 @@ import { IdentityStore } from "../tls/identity-store.ts";
 import { joinRequest } from "../tls/join.ts";
 import { newKeyPair } from "../tls/keys.ts";
 import { parseUnlockKey } from "../tls/unlock-key.ts";
-import { hostOf, localInterfaces, resolveAdvertiseAddr, resolveListenAddr } from "./addresses.ts";
+import {
+  hostOf,
+  localInterfaces,
+  resolveAdvertiseAddr,
+  resolveDataPathAddr,
+  resolveListenAddr,
+} from "./addresses.ts";
 import { clusterOf } from "./ca-backend.ts";
 import {
   ClusterNode,
@@ -361,7 +367,8 @@ export class Lifecycle implements NodeLifecycle {
     const advertiseAddr = resolveAdvertiseAddr(wanted, listenAddr, interfaces);
     const asked = request.advertiseAddr !== "";
     const advertised = { setting: this.#config.advertiseAddr, asked };
-    return { listenAddr, advertiseAddr, dataPathAddr: request.dataPathAddr, advertised };
+    const dataPathAddr = resolveDataPathAddr(request.dataPathAddr, interfaces);
+    return { listenAddr, advertiseAddr, dataPathAddr, advertised };
   }
 
   /** The first manager signs its own certificate; the others come with the token's. */

@@ -13,6 +13,11 @@ export function badRequest(message: string): SwarmError {
   return new SwarmError("invalid_argument", message);
 }
 
+/** A plain error to moby, which answers it with 500, though it is the client's. */
+export function oddlyInternal(message: string): SwarmError {
+  return new SwarmError("invalid_argument", message, { http: 500 });
+}
+
 const ESCAPES: ReadonlyMap<string, string> = new Map([
   ['"', '\\"'],
   ["\\", "\\\\"],

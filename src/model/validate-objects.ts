@@ -1,10 +1,11 @@
+import { SwarmError } from "../base/errors.ts";
 import { base64ByteLength } from "./base64.ts";
 import { networkContains, parseCidr, parseIp } from "./ip.ts";
 import { validateLabelCount } from "./labels.ts";
 import type { Config, Network, Secret } from "./rows.ts";
 import type { Labels } from "./service-spec.ts";
 import { decodeJson } from "./validate-decode.ts";
-import { badRequest, refusal } from "./validate-errors.ts";
+import { badRequest, goQuote, oddlyInternal, refusal } from "./validate-errors.ts";
 import { validateDnsName, validateObjectName } from "./validate-names.ts";
 import { CONFIG_SPEC_SHAPE, NETWORK_SPEC_SHAPE, SECRET_SPEC_SHAPE } from "./validate-shapes.ts";
 
@@ -35,13 +36,15 @@ export function normalizeNetworkSpec(input: unknown): Network["spec"] {
   return withName<Network["spec"]>(decodeJson(NETWORK_SPEC_SHAPE, input));
 }
 
-/** A secret to be created. One with a driver has its data from there. */
+/** A secret to be created. One with a driver would have its data from there. */
 export function validateSecretSpec(spec: Secret["spec"]): void {
   validateObjectName(spec.Name);
   validateLabelCount(spec.Labels);
   if (spec.Driver !== undefined) {
-    if ((spec.Driver.Name ?? "") === "") throw refusal("secret driver must have a name");
-    return;
+    const { Name: driver = "" } = spec.Driver;
+    if (driver === "") throw refusal("secret driver must have a name");
+    // Managers run no plugins, so there is none that could give the data.
+    throw oddlyInternal(`plugin ${goQuote(driver)} not found`);
   }
   validatePayload("secret", spec.Data, SECRET_BYTES_END);
 }
@@ -68,15 +71,25 @@ interface IpamConfig {
 
 /** The fields of a decoded network spec that have rules. */
 interface NetworkRules extends WithName {
+  readonly Driver?: string;
   readonly Attachable?: boolean;
   readonly Ingress?: boolean;
   readonly Labels?: Labels;
   readonly IPAM?: { readonly Config?: readonly IpamConfig[] };
 }
 
-/** Name, labels and address pools of a network to be created. Drivers are the caller's matter. */
+/** What a network of the cluster can be made with; empty means overlay. */
+const SHARED_DRIVERS: ReadonlySet<string> = new Set(["", "overlay"]);
+
+function pluginNotFound(driver: string): SwarmError {
+  return new SwarmError("not_found", `plugin ${goQuote(driver)} not found`);
+}
+
+/** Name, driver, labels and address pools of a network to be created. */
 export function validateNetworkSpec(spec: Network["spec"]): void {
   const rules = spec as NetworkRules;
+  const { Driver: driver = "" } = rules;
+  if (!SHARED_DRIVERS.has(driver)) throw pluginNotFound(driver);
   for (const config of rules.IPAM?.Config ?? []) validateIpam(config);
   if (rules.Attachable === true && rules.Ingress === true) {
     throw refusal("ingress network cannot be attachable");

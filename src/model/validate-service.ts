@@ -12,10 +12,11 @@ import {
   type UpdateConfig,
 } from "./service-spec.ts";
 import { decodeJson } from "./validate-decode.ts";
-import { badRequest, goQuote, refusal } from "./validate-errors.ts";
+import { badRequest, goQuote, oddlyInternal, refusal } from "./validate-errors.ts";
 import { validateDnsName } from "./validate-names.ts";
 import { SERVICE_SPEC_SHAPE } from "./validate-shapes.ts";
 import { validateTaskSpec } from "./validate-task.ts";
+import { validateTemplates } from "./validate-templates.ts";
 
 /**
  * Reads a ServiceSpec from parsed JSON as moby does before it asks its control API
@@ -49,7 +50,7 @@ function checkSwap({ TaskTemplate: task }: ServiceSpec): void {
 function checkRuntime({ TaskTemplate: task }: ServiceSpec): void {
   const runtime = task?.Runtime ?? "";
   if (runtime === "plugin" && task?.PluginSpec !== undefined) {
-    throw badRequest('runtime type "plugin" only supported in experimental');
+    throw oddlyInternal('runtime type "plugin" only supported in experimental');
   }
   if (runtime !== "" && runtime !== "container" && runtime !== "plugin") {
     throw badRequest("unsupported runtime");
@@ -208,6 +209,7 @@ export const REPLICAS_MAX = 1_000_000;
 export function validateServiceSpec(spec: ServiceSpec): void {
   validateDnsName(spec.Name ?? "");
   validateTaskSpec(spec.TaskTemplate ?? {});
+  validateTemplates(spec);
   validateMode(spec.Mode ?? {});
   if (modeKind(spec).endsWith("-job")) {
     if (spec.UpdateConfig !== undefined) throw refusal("Jobs may not have an update config");

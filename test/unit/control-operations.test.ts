@@ -119,7 +119,7 @@ t.test("what the creation of a service refuses, in Docker's words", async t => {
       aSpec("a", {
         TaskTemplate: { ContainerSpec: { Image: "app:1" }, Networks: [{ Target: "nosuch" }] },
       }),
-      "404 network nosuch not found",
+      "500 network nosuch not found",
     ],
   ];
   for (const [what, spec, expected] of cases) {
@@ -373,7 +373,7 @@ t.test("task filters", async t => {
   t.same(await list({ "_up-to-date": ["true"] }), []);
   const cases = [
     [{ foo: ["x"] }, "400 Invalid filter 'foo'"],
-    [{ "desired-state": ["bogus"] }, "400 Invalid desired-state filter: 'bogus'"],
+    [{ "desired-state": ["bogus"] }, "500 Invalid desired-state filter: 'bogus'"],
     [{ service: ["nosuch"] }, "404 service nosuch not found"],
     [{ node: ["self"] }, "404 node self not found"],
   ] as const;

@@ -38,7 +38,7 @@ t.test("secrets, configs and networks", async t => {
   t.equal(secret({ Name: "s", Data: base64(512_000) }), `${INVALID}secret ${size(512_000)}`);
   t.equal(secret({ Name: "s", Data: base64(511_999) }), "accepted");
   t.equal(secret({ Name: "s", Driver: {} }), `${INVALID}secret driver must have a name`);
-  t.equal(secret({ Name: "s", Driver: { Name: "vault" } }), "accepted");
+  t.equal(secret({ Name: "s", Driver: { Name: "vault" } }), 'plugin "vault" not found');
   t.equal(config({ Name: "c2" }), `${INVALID}config ${size(1_024_000)}`);
   t.equal(config({ Name: "c", Data: base64(1_023_999) }), "accepted");
   t.equal(

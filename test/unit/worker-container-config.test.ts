@@ -3,6 +3,7 @@ import t from "tap";
 import { isSwarmError } from "../../src/base/errors.ts";
 import type { Config, Secret } from "../../src/model/rows.ts";
 import type { Mount } from "../../src/model/service-spec.ts";
+import { expandTemplate } from "../../src/model/template.ts";
 import {
   type ContainerCreateBody,
   containerConfig,
@@ -10,7 +11,6 @@ import {
 } from "../../src/worker/core/container-config.ts";
 import { type NodeFacts, taskName } from "../../src/worker/core/task-context.ts";
 import { type TaskWork, taskFiles } from "../../src/worker/core/task-work.ts";
-import { expandTemplate } from "../../src/worker/core/template.ts";
 import { aTask, type TaskParts } from "../support/tasks.ts";
 
 const NODE: NodeFacts = {
@@ -379,12 +379,12 @@ t.test("placeholders", async t => {
   ];
   for (const [template, expected] of good) t.equal(expandTemplate(template, context), expected);
   const bad: readonly (readonly [string, RegExp])[] = [
-    ["{{.Service.Nmae}}", /has no field "Nmae"/],
-    ["{{.Service.Labels.absent}}", /has no field "absent"/],
+    ["{{.Service.Nmae}}", /at <.Service.Nmae>: can't evaluate field Nmae in type struct /],
+    ["{{.Service.Labels.absent}}", /map has no entry for key "absent"/],
     ["{{.Service}}", /does not name a text/],
-    ["{{.Service.Name", /without "}}"/],
+    ["{{.Service.Name", /^template: expansion:1: unclosed action$/],
     ["{{constructor}}", /no function here/],
-    ["{{.constructor}}", /has no field "constructor"/],
+    ["{{.constructor}}", /can't evaluate field constructor in type \*template.Context/],
     ["{{__proto__}}", /no function here/],
     ["{{}}", /empty action/],
     ["{{if .Task}}x{{end}}", /not a single value/],

@@ -49,7 +49,8 @@ function timeParam(query: URLSearchParams, name: string): number | null {
   const raw = query.get(name) ?? "";
   if (raw === "") return null;
   if (!/^\d{1,12}(?:\.\d{1,9})?$/.test(raw)) {
-    throw new SwarmError("invalid_argument", `invalid value for "${name}": ${JSON.stringify(raw)}`);
+    const text = `strconv.ParseInt: parsing ${JSON.stringify(raw)}: invalid syntax`;
+    throw new SwarmError("invalid_argument", text, { http: 500 });
   }
   return Number(raw) * MS_PER_S;
 }

@@ -2,6 +2,7 @@ import { SwarmError } from "../../base/errors.ts";
 import type { ControlClient, LogRequest } from "../../control/ports.ts";
 import type { LogMessage } from "../../model/assignment.ts";
 import type { ServiceSpec } from "../../model/service-spec.ts";
+import { oddlyInternal } from "../../model/validate-errors.ts";
 import { toHttpError } from "../errors.ts";
 import type { ApiRoute, Exchange } from "../exchange.ts";
 import { boolParam } from "../query.ts";
@@ -58,26 +59,27 @@ function readOptions(query: URLSearchParams): LogRequest["options"] {
   };
 }
 
-/** Anything that is no number means all, as in Docker. */
 function readTail(text: string): number {
-  return /^\d{1,9}$/.test(text) ? Number(text) : -1;
+  if (text === "" || text === "all") return -1;
+  if (/^\d{1,9}$/.test(text)) return Number(text);
+  throw oddlyInternal('tail value must be a positive integer or "all"');
 }
 
 /** Seconds since 1970 with an optional fraction. */
 function readSince(text: string): number {
   if (text === "" || text === "0") return 0;
-  if (!/^\d{1,12}(?:\.\d{1,9})?$/.test(text)) {
-    throw new SwarmError("invalid_argument", `invalid value for "since": ${JSON.stringify(text)}`);
-  }
-  return Math.floor(Number(text) * 1_000);
+  if (/^\d{1,12}(?:\.\d{1,9})?$/.test(text)) return Math.floor(Number(text) * 1_000);
+  throw oddlyInternal(
+    `could not parse since timestamp: strconv.ParseInt: parsing ${JSON.stringify(text)}: invalid syntax`,
+  );
 }
 
 function logsOf(
   select: (control: ControlClient, ref: string, signal: AbortSignal) => Promise<Selector>,
 ): (exchange: Exchange) => Promise<void> {
   return async exchange => {
-    const control = exchange.control();
     const options = readOptions(exchange.query);
+    const control = exchange.control();
     const selector = await select(control, exchange.param("ref"), exchange.signal);
     await send(exchange, control, selector, options);
   };

@@ -3,6 +3,7 @@ import { newOrderedId } from "../../base/ids.ts";
 import { hasLabels, valuesOf } from "../../control/core/filters.ts";
 import type { Filters, NetworkView } from "../../control/operations.ts";
 import type { ControlClient } from "../../control/ports.ts";
+import { oddlyInternal } from "../../model/validate-errors.ts";
 import { networkDto } from "../dto/network.ts";
 import type { ApiRoute, Exchange } from "../exchange.ts";
 import { parseJson, readBody } from "../json-body.ts";
@@ -49,7 +50,8 @@ function matches(view: NetworkView, filters: Filters): boolean {
     oneOf("driver", "overlay") &&
     oneOf("scope", "swarm") &&
     oneOf("type", "custom") &&
-    !valuesOf(filters, "dangling").some(value => value === "true" || value === "1")
+    // Seen from one Engine, no container is on a network of the cluster.
+    !valuesOf(filters, "dangling").some(value => value === "false" || value === "0")
   );
 }
 
@@ -140,6 +142,7 @@ async function create(exchange: Exchange): Promise<void> {
 
 function refusal(exchange: Exchange): SwarmError {
   const state = exchange.deps.lifecycle.state();
+  if (state.localNodeState === "inactive") return oddlyInternal(NODE_STATE_TEXT.inactive);
   if (state.localNodeState !== "active" || state.isManager) return noManager(state);
   return new SwarmError("permission_denied", NODE_STATE_TEXT.networkFromWorker);
 }

@@ -4,8 +4,8 @@ import { replyList } from "../json-list.ts";
 import { badVersion, boolParam, filtersParam, versionParam } from "../query.ts";
 
 async function list(exchange: Exchange): Promise<void> {
-  const control = exchange.control();
   const filters = filtersParam(exchange.query);
+  const control = exchange.control();
   const [nodes, managers] = await Promise.all([
     control.call("node.list", { filters }, exchange.signal),
     control.call("manager.list", {}, exchange.signal),
@@ -26,12 +26,12 @@ async function inspect(exchange: Exchange): Promise<void> {
 }
 
 async function update(exchange: Exchange): Promise<void> {
-  const control = exchange.control();
   const args = {
     ref: exchange.param("ref"),
     spec: await exchange.jsonObject("swarm.NodeSpec"),
     version: versionParam(exchange.query, badVersion("node")),
   };
+  const control = exchange.control();
   await control.call("node.update", args, exchange.signal);
   exchange.replyEmpty(200);
 }

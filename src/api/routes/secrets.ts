@@ -4,8 +4,8 @@ import { replyList } from "../json-list.ts";
 import { filtersParam, versionParam } from "../query.ts";
 
 async function listSecrets(exchange: Exchange): Promise<void> {
-  const control = exchange.control();
   const filters = filtersParam(exchange.query);
+  const control = exchange.control();
   const secrets = await control.call("secret.list", { filters }, exchange.signal);
   await replyList(exchange.response, secrets, secretDto);
 }
@@ -17,20 +17,20 @@ async function inspectSecret(exchange: Exchange): Promise<void> {
 }
 
 async function createSecret(exchange: Exchange): Promise<void> {
-  const control = exchange.control();
   const spec = await exchange.jsonObject("swarm.SecretSpec");
+  const control = exchange.control();
   const args = { id: exchange.deps.ids.newId(), spec };
   const { id } = await control.call("secret.create", args, exchange.signal);
   exchange.reply(201, { ID: id });
 }
 
 async function updateSecret(exchange: Exchange): Promise<void> {
-  const control = exchange.control();
   const args = {
     ref: exchange.param("ref"),
     spec: await exchange.jsonObject("swarm.SecretSpec"),
     version: versionParam(exchange.query, () => "invalid secret version"),
   };
+  const control = exchange.control();
   await control.call("secret.update", args, exchange.signal);
   exchange.replyEmpty(200);
 }
@@ -42,8 +42,8 @@ async function removeSecret(exchange: Exchange): Promise<void> {
 }
 
 async function listConfigs(exchange: Exchange): Promise<void> {
-  const control = exchange.control();
   const filters = filtersParam(exchange.query);
+  const control = exchange.control();
   const configs = await control.call("config.list", { filters }, exchange.signal);
   await replyList(exchange.response, configs, configDto);
 }
@@ -55,20 +55,20 @@ async function inspectConfig(exchange: Exchange): Promise<void> {
 }
 
 async function createConfig(exchange: Exchange): Promise<void> {
-  const control = exchange.control();
   const spec = await exchange.jsonObject("swarm.ConfigSpec");
+  const control = exchange.control();
   const args = { id: exchange.deps.ids.newId(), spec };
   const { id } = await control.call("config.create", args, exchange.signal);
   exchange.reply(201, { ID: id });
 }
 
 async function updateConfig(exchange: Exchange): Promise<void> {
-  const control = exchange.control();
   const args = {
     ref: exchange.param("ref"),
     spec: await exchange.jsonObject("swarm.ConfigSpec"),
     version: versionParam(exchange.query, () => "invalid config version"),
   };
+  const control = exchange.control();
   await control.call("config.update", args, exchange.signal);
   exchange.replyEmpty(200);
 }

@@ -2,20 +2,23 @@ import { serviceDto } from "../dto/service.ts";
 import type { ApiRoute, Exchange } from "../exchange.ts";
 import { replyList } from "../json-list.ts";
 import { randomName } from "../names.ts";
-import { badVersion, boolParam, filtersParam, versionParam } from "../query.ts";
+import { badVersion, filtersParam, strictBoolParam, versionParam } from "../query.ts";
+import { specOfVersion } from "../service-fields.ts";
+import { atLeast } from "../version.ts";
 
 async function list(exchange: Exchange): Promise<void> {
+  const filters = filtersParam(exchange.query, true);
+  // Clients before API 1.41 count tasks themselves.
+  const status = strictBoolParam(exchange.query, "status") && atLeast(exchange.version, 41);
   const control = exchange.control();
-  const filters = filtersParam(exchange.query);
-  const status = boolParam(exchange.query, "status");
   const services = await control.call("service.list", { filters, status }, exchange.signal);
   await replyList(exchange.response, services, service => serviceDto(service));
 }
 
 async function inspect(exchange: Exchange): Promise<void> {
   const ref = exchange.param("ref");
+  const insertDefaults = strictBoolParam(exchange.query, "insertDefaults");
   const service = await exchange.control().call("service.get", { ref }, exchange.signal);
-  const insertDefaults = boolParam(exchange.query, "insertDefaults");
   exchange.reply(200, serviceDto({ service, status: null }, { insertDefaults }));
 }
 
@@ -25,31 +28,37 @@ function registryAuth(exchange: Exchange): string {
   return typeof header === "string" ? header : "";
 }
 
+async function readSpec(exchange: Exchange): Promise<object> {
+  const spec = await exchange.jsonObject("swarm.ServiceSpec");
+  const { apiVersion } = await exchange.deps.engine.identity();
+  return specOfVersion(spec, exchange.version, apiVersion);
+}
+
 async function create(exchange: Exchange): Promise<void> {
   const { ids, rng } = exchange.deps;
-  const control = exchange.control();
   const args = {
     id: ids.newId(),
-    spec: await exchange.jsonObject("swarm.ServiceSpec"),
+    spec: await readSpec(exchange),
     fallbackName: randomName(rng),
     registryAuth: registryAuth(exchange),
   };
+  const control = exchange.control();
   const { id } = await control.call("service.create", args, exchange.signal);
   exchange.reply(201, { ID: id });
 }
 
 async function update(exchange: Exchange): Promise<void> {
-  const control = exchange.control();
   const { query } = exchange;
   const args = {
     ref: exchange.param("ref"),
-    spec: await exchange.jsonObject("swarm.ServiceSpec"),
+    spec: await readSpec(exchange),
     version: versionParam(query, badVersion("service")),
     fallbackName: randomName(exchange.deps.rng),
     registryAuth: registryAuth(exchange),
     registryAuthFrom: query.get("registryAuthFrom") ?? "",
     rollback: query.get("rollback") ?? "",
   };
+  const control = exchange.control();
   await control.call("service.update", args, exchange.signal);
   exchange.reply(200, { Warnings: null });
 }

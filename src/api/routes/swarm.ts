@@ -2,8 +2,13 @@ import { SwarmError } from "../../base/errors.ts";
 import { swarmDto } from "../dto/swarm.ts";
 import type { ApiRoute, Exchange } from "../exchange.ts";
 import { NODE_STATE_TEXT, noManager } from "../node-state.ts";
-import { badVersion, boolParam, versionParam } from "../query.ts";
-import { readInitRequest, readJoinRequest } from "../swarm-requests.ts";
+import { badVersion, boolParam, strictBoolParam, versionParam } from "../query.ts";
+import {
+  decodeInitRequest,
+  decodeJoinRequest,
+  readInitRequest,
+  readJoinRequest,
+} from "../swarm-requests.ts";
 
 async function inspect(exchange: Exchange): Promise<void> {
   exchange.reply(200, swarmDto(await exchange.control().call("swarm.get", {}, exchange.signal)));
@@ -15,14 +20,14 @@ function refuseIfInSwarm(exchange: Exchange): void {
 }
 
 async function init(exchange: Exchange): Promise<void> {
-  const body = await exchange.jsonObject("swarm.InitRequest");
+  const body = decodeInitRequest(await exchange.json());
   if (body["ForceNewCluster"] !== true) refuseIfInSwarm(exchange);
   const request = readInitRequest(body);
   exchange.reply(200, await exchange.deps.lifecycle.init(request, exchange.signal));
 }
 
 async function join(exchange: Exchange): Promise<void> {
-  const body = await exchange.jsonObject("swarm.JoinRequest");
+  const body = decodeJoinRequest(await exchange.json());
   refuseIfInSwarm(exchange);
   await exchange.deps.lifecycle.join(readJoinRequest(body), exchange.signal);
   exchange.replyEmpty(200);
@@ -79,16 +84,20 @@ async function refuseManagerLeave(exchange: Exchange): Promise<void> {
   throw refuse(LEAVE_AS_MANAGER + loss + LEAVE_RESTORE);
 }
 
+function rotateParam(query: URLSearchParams, name: string): boolean {
+  return strictBoolParam(query, name, raw => `invalid value for ${name}: ${raw}`);
+}
+
 async function update(exchange: Exchange): Promise<void> {
-  const control = exchange.control();
   const { query } = exchange;
   const args = {
     spec: await exchange.jsonObject("swarm.Spec"),
     version: versionParam(query, badVersion("swarm")),
-    rotateWorkerToken: boolParam(query, "rotateWorkerToken"),
-    rotateManagerToken: boolParam(query, "rotateManagerToken"),
-    rotateUnlockKey: boolParam(query, "rotateManagerUnlockKey"),
+    rotateWorkerToken: rotateParam(query, "rotateWorkerToken"),
+    rotateManagerToken: rotateParam(query, "rotateManagerToken"),
+    rotateUnlockKey: rotateParam(query, "rotateManagerUnlockKey"),
   };
+  const control = exchange.control();
   await control.call("swarm.update", args, exchange.signal);
   exchange.replyEmpty(200);
 }

@@ -4,8 +4,8 @@ import { replyList } from "../json-list.ts";
 import { filtersParam } from "../query.ts";
 
 async function list(exchange: Exchange): Promise<void> {
-  const control = exchange.control();
   const filters = filtersParam(exchange.query);
+  const control = exchange.control();
   const tasks = await control.call("task.list", { filters }, exchange.signal);
   await replyList(exchange.response, tasks, taskDto);
 }

@@ -159,6 +159,7 @@ function oneOf(
     .map(value => {
       const lower = value.toLowerCase();
       if (known.includes(lower)) return lower;
-      throw new SwarmError("invalid_argument", `Invalid ${name} filter: '${value}'`);
+      // A plain error to moby, which answers it with 500.
+      throw new SwarmError("invalid_argument", `Invalid ${name} filter: '${value}'`, { http: 500 });
     });
 }

@@ -1,4 +1,4 @@
-import { SwarmError } from "../../base/errors.ts";
+import { isSwarmError, SwarmError } from "../../base/errors.ts";
 import type { Network, Service, Task } from "../../model/rows.ts";
 import type {
   ConfigReference,
@@ -6,6 +6,7 @@ import type {
   SecretReference,
   ServiceSpec,
 } from "../../model/service-spec.ts";
+import { oddlyInternal } from "../../model/validate-errors.ts";
 import type { StateView } from "../../model/view.ts";
 import { rpcError } from "./errors.ts";
 import { findNetwork, visibleServices } from "./lookup.ts";
@@ -72,7 +73,7 @@ const PREDEFINED = ["host", "bridge", "none"];
 
 function targetId(view: StateView, target: string): string {
   if (PREDEFINED.includes(target)) return target;
-  const network = findNetwork(view, target);
+  const network = findNetworkOf(view, target);
   if (isIngress(network)) {
     throw rpcError(
       "invalid_argument",
@@ -80,6 +81,16 @@ function targetId(view: StateView, target: string): string {
     );
   }
   return network.id;
+}
+
+/** A plain error to moby while it reads a service. */
+function findNetworkOf(view: StateView, target: string): Network {
+  try {
+    return findNetwork(view, target);
+  } catch (error) {
+    if (isSwarmError(error, "not_found")) throw oddlyInternal(error.message);
+    throw error;
+  }
 }
 
 export function isIngress(network: Network): boolean {

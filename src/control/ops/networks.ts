@@ -1,5 +1,6 @@
 import { isSwarmError, SwarmError } from "../../base/errors.ts";
 import type { Task } from "../../model/rows.ts";
+import { oddlyInternal } from "../../model/validate-errors.ts";
 import { normalizeNetworkSpec, validateNetworkSpec } from "../../model/validate-objects.ts";
 import type { StateView } from "../../model/view.ts";
 import type { OperationContext } from "../context.ts";
@@ -35,6 +36,7 @@ export async function createNetwork(
   args: OperationArgs<"network.create">,
 ): Promise<OperationResult<"network.create">> {
   const spec = normalizeNetworkSpec(args.spec);
+  refuseTakenName(ctx.view, args.id, spec.Name);
   validateNetworkSpec(spec);
   await ctx.exclusive(["networks"], async () => {
     const existing = ctx.view.table("networks").get(args.id);
@@ -44,6 +46,19 @@ export async function createNetwork(
     await ctx.submit([{ op: "create", table: "networks", row }]).catch(withoutPrefix);
   });
   return { id: args.id };
+}
+
+/** Every Engine has these; swarm mode keeps them in its state, so they are taken. */
+const PREDEFINED: ReadonlySet<string> = new Set(["bridge", "host"]);
+
+/** Docker looks for the name before it looks at the rest. */
+function refuseTakenName(view: StateView, id: string, name: string): void {
+  if (name === "") throw oddlyInternal("invalid name: ");
+  const isTaken = [...view.table("networks").all()].some(
+    network => network.spec.Name === name && network.id !== id,
+  );
+  if (!isTaken && !PREDEFINED.has(name)) return;
+  throw new SwarmError("already_exists", `network with name ${name} already exists`);
 }
 
 /** Docker finds a taken name before its control API is asked. */

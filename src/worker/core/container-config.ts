@@ -8,10 +8,10 @@ import type {
   Privileges,
   TaskSpec,
 } from "../../model/service-spec.ts";
+import { expandTemplate, type TemplateValue } from "../../model/template.ts";
 import { checkMounts } from "./mount-check.ts";
 import { taskName, templateContext } from "./task-context.ts";
 import type { TaskWork } from "./task-work.ts";
-import { expandTemplate, type TemplateValue } from "./template.ts";
 
 /** The label that says which cluster's swarmd owns a container. */
 export const CLUSTER_LABEL = "swarmd.cluster.id";

@@ -1,8 +1,8 @@
 import { SwarmError } from "../../base/errors.ts";
 import type { AssignedTask } from "../../model/assignment.ts";
 import type { Config, Secret } from "../../model/rows.ts";
+import { expandTemplate, type TemplateFunction, templateFailure } from "../../model/template.ts";
 import { environmentOf, type NodeFacts, templateContext } from "./task-context.ts";
-import { expandTemplate, type TemplateFunction, templateFailure } from "./template.ts";
 
 /** The one template driver there is, named after the language whose templates it reads. */
 const DRIVER = "golang";

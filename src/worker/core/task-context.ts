@@ -1,5 +1,5 @@
 import type { AssignedTask } from "../../model/assignment.ts";
-import { expandTemplate, type TemplateValue } from "./template.ts";
+import { expandTemplate, type TemplateValue } from "../../model/template.ts";
 
 /** The facts of the node that containers are told about. */
 export interface NodeFacts {

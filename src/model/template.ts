@@ -1,4 +1,4 @@
-import { SwarmError } from "../../base/errors.ts";
+import { SwarmError } from "../base/errors.ts";
 
 /**
  * The part of Go's text/template that swarm mode's placeholders use: fields of a fixed context
@@ -36,14 +36,28 @@ export function expandTemplate(
     const open = text.indexOf(OPEN, position);
     if (open < 0) return out + text.slice(position);
     const close = text.indexOf(CLOSE, open);
-    if (close < 0) throw templateFailure(text, 'has an action without "}}"');
+    if (close < 0) throw goFailure(text, open, "unclosed action");
     const action = parseAction(text.slice(open + OPEN.length, close));
     const before = text.slice(position, open);
     out += action.trimLeft ? before.trimEnd() : before;
-    out += evaluate(action.body, context, extra);
+    out += evaluate(action.body, context, extra, problem => goFailure(text, open, problem));
     position = close + CLOSE.length;
     if (action.trimRight) position += text.slice(position).search(/\S|$/);
   }
+}
+
+/** What Go's template package says of the text at `open`; with a path, of that field. */
+type GoProblem = string | { readonly path: string; readonly text: string };
+
+function goFailure(text: string, open: number, problem: GoProblem): SwarmError {
+  const plain = typeof problem === "string";
+  const at = plain ? open : text.indexOf(problem.path, open);
+  const lines = text.slice(0, at).split("\n");
+  const place = `template: expansion:${lines.length}:`;
+  const said = plain
+    ? ` ${problem}`
+    : `${(lines.at(-1) ?? "").length}: executing "expansion" at <${problem.path}>: ${problem.text}`;
+  return new SwarmError("invalid_argument", place + said);
 }
 
 interface Action {
@@ -62,6 +76,7 @@ function evaluate(
   body: string,
   context: TemplateValue,
   extra: ReadonlyMap<string, TemplateFunction>,
+  fail: (problem: GoProblem) => SwarmError,
 ): string {
   if (/^\s*\/\*[\s\S]*\*\/\s*$/.test(body)) return "";
   const terms = tokenize(body);
@@ -71,9 +86,9 @@ function evaluate(
   const call = FUNCTIONS.get(name) ?? extra.get(name);
   const value =
     call === undefined
-      ? single(body, terms, context)
+      ? single(body, terms, context, fail)
       : call(
-          rest.map(term => resolve(body, term, context)),
+          rest.map(term => resolve(body, term, context, fail)),
           body,
         );
   if (typeof value !== "string") throw templateFailure(body, "does not name a text");
@@ -108,25 +123,52 @@ function unquote(text: string): string {
   return text.replace(/\\(.)/g, (_whole, char: string) => ESCAPES[char] ?? char);
 }
 
-function single(body: string, terms: readonly Term[], context: TemplateValue): TemplateValue {
+function single(
+  body: string,
+  terms: readonly Term[],
+  context: TemplateValue,
+  fail: (problem: GoProblem) => SwarmError,
+): TemplateValue {
   const [term, extra] = terms;
   if (term === undefined || extra !== undefined)
     throw templateFailure(body, "is not a single value");
-  return resolve(body, term, context);
+  return resolve(body, term, context, fail);
 }
 
-function resolve(body: string, term: Term, context: TemplateValue): TemplateValue {
+/** Go's types of what the fields of a context lead to. */
+const GO_TYPES: Readonly<Record<string, string>> = {
+  "": "*template.Context",
+  Service: "struct { ID string; Name string; Labels map[string]string }",
+  Node: "struct { ID string; Hostname string; Platform template.PlatformContext }",
+  "Node.Platform": "template.PlatformContext",
+  Task: "struct { ID string; Name string; Slot string }",
+};
+const LABELS = "Service.Labels";
+
+function resolve(
+  body: string,
+  term: Term,
+  context: TemplateValue,
+  fail: (problem: GoProblem) => SwarmError,
+): TemplateValue {
   if (term.kind === "literal") return term.text;
   if (term.kind === "word")
     throw templateFailure(body, `uses "${term.text}", which is no function here`);
   let value = context;
+  const way: string[] = [];
   for (const key of term.text.split(".").filter(part => part !== "")) {
     if (typeof value === "string" || !Object.hasOwn(value, key)) {
-      throw templateFailure(body, `has no field "${key}"`);
+      throw fail({ path: term.text, text: missing(way.join("."), key) });
     }
     value = value[key] ?? "";
+    way.push(key);
   }
   return value;
+}
+
+function missing(place: string, key: string): string {
+  if (place === LABELS) return `map has no entry for key "${key}"`;
+  return `can't evaluate field ${key} in type ${GO_TYPES[place] ?? "string"}`;
 }
 
 /** `index MAP "key"`: the empty text for a key that is not there, as in Go. */
