@@ -55,10 +55,14 @@ class Scanner {
   #value(): void {
     this.#space();
     const char = this.#peek();
-    if (char === "{") return this.#object();
-    if (char === "[") return this.#array();
-    if (char === '"') return this.#string();
-    if (char === "-" || DIGIT.test(char)) return this.#number();
+    if (char === "{") this.#object();
+    else if (char === "[") this.#array();
+    else if (char === '"') this.#string();
+    else if (char === "-" || DIGIT.test(char)) this.#number();
+    else this.#word(char);
+  }
+
+  #word(char: string): void {
     const literal = ["true", "false", "null"].find(word => word.startsWith(char));
     if (literal === undefined) throw this.#wrong(BEGIN_VALUE);
     this.#literal(literal);
