@@ -23,6 +23,11 @@ function oneOf(...values: readonly string[]): Pick<LabelRule, "allowed" | "accep
 export const SERVICE_LABELS: readonly LabelRule[] = [
   { key: "swarmd.placement.strategy", ...oneOf("spread", "binpack", "random") },
   {
+    key: "swarmd.restart.backoff",
+    allowed: "on, off, or the longest delay as a duration such as 90s or 10m",
+    accepts: value => ["on", "off"].includes(value) || parseDurationMs(value) !== null,
+  },
+  {
     key: "swarmd.update.deadline",
     allowed: "a duration such as 90s, 10m or 1h30m, or 0 for none",
     accepts: value => value === "0" || parseDurationMs(value) !== null,

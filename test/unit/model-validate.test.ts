@@ -305,13 +305,19 @@ t.test("a wrong service is refused in Docker's words", async t => {
       "a label that does not exist",
       labelled({ "swarmd.frobnicate": "1" }),
       `${INVALID}unknown label swarmd.frobnicate: swarmd's labels are ` +
-        "swarmd.placement.strategy, swarmd.update.deadline",
+        "swarmd.placement.strategy, swarmd.restart.backoff, swarmd.update.deadline",
     ],
     [
       "a label with a wrong value",
       labelled({ "swarmd.placement.strategy": "sprad" }),
       `${INVALID}invalid value 'sprad' of label swarmd.placement.strategy: ` +
         "it must be one of spread, binpack, random",
+    ],
+    [
+      "a label with no switch",
+      labelled({ "swarmd.restart.backoff": "yes" }),
+      `${INVALID}invalid value 'yes' of label swarmd.restart.backoff: ` +
+        "it must be on, off, or the longest delay as a duration such as 90s or 10m",
     ],
     [
       "a label with no duration",

@@ -1,6 +1,6 @@
 import { NS_PER_MS, SERVICE_DEFAULTS } from "../../model/defaults.ts";
 import type { Service } from "../../model/rows.ts";
-import type { ServiceSpec, TaskSpec, UpdateConfig } from "../../model/service-spec.ts";
+import type { ServiceSpec, UpdateConfig } from "../../model/service-spec.ts";
 
 /** How tasks are restarted, with swarm mode's defaults filled in. */
 export interface RestartPolicyMs {
@@ -10,17 +10,31 @@ export interface RestartPolicyMs {
   readonly maxAttempts: number;
   /** 0 = attempts count for ever. */
   readonly windowMs: number;
+  /** The longest delay after repeated fast failures; never below delayMs, which is no backoff. */
+  readonly maxDelayMs: number;
 }
 
-export function restartPolicyOf(template: TaskSpec | undefined): RestartPolicyMs {
-  const policy = template?.RestartPolicy ?? {};
+/** Service label: `on`, `off`, or the longest delay as a Go duration. */
+export const RESTART_BACKOFF_LABEL = "swarmd.restart.backoff";
+const DEFAULT_MAX_DELAY_MS = 300_000;
+
+export function restartPolicyOf(spec: ServiceSpec | undefined): RestartPolicyMs {
+  const policy = spec?.TaskTemplate?.RestartPolicy ?? {};
   const defaults = SERVICE_DEFAULTS.restart;
+  const delayMs = (policy.Delay ?? defaults.delayNs) / NS_PER_MS;
   return {
     condition: policy.Condition ?? defaults.condition,
-    delayMs: (policy.Delay ?? defaults.delayNs) / NS_PER_MS,
+    delayMs,
     maxAttempts: policy.MaxAttempts ?? defaults.maxAttempts,
     windowMs: (policy.Window ?? defaults.windowNs) / NS_PER_MS,
+    maxDelayMs: Math.max(delayMs, backoffOf(spec)),
   };
+}
+
+function backoffOf(spec: ServiceSpec | undefined): number {
+  const text = spec?.Labels?.[RESTART_BACKOFF_LABEL] ?? "on";
+  if (text === "off") return 0;
+  return parseGoDurationMs(text) ?? DEFAULT_MAX_DELAY_MS;
 }
 
 /** How a service is updated or rolled back, with swarm mode's defaults filled in. */

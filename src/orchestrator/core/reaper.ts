@@ -111,7 +111,7 @@ function expired(view: StateView, service: Service, tasks: readonly Task[]): str
 function expiredOf(view: StateView, service: Service, slot: Slot, limit: number): string[] {
   const newest = slot.tasks.at(-1);
   if (newest === undefined) return [];
-  const { maxAttempts } = restartPolicyOf(specOfTask(view, newest)?.spec.TaskTemplate);
+  const { maxAttempts } = restartPolicyOf(specOfTask(view, newest)?.spec);
   const keep = maxAttempts > 0 ? Math.max(limit, maxAttempts + 1) : limit;
   const evidence = isUpdating(service) ? evidenceOf(slot, service.specVersion) : [];
   const ids: string[] = [];

@@ -15,7 +15,7 @@ export function endedByItself(task: Task): boolean {
 }
 
 function policyOf(view: StateView, task: Task): RestartPolicyMs {
-  return restartPolicyOf(specOfTask(view, task)?.spec.TaskTemplate);
+  return restartPolicyOf(specOfTask(view, task)?.spec);
 }
 
 /** Ends of this task's spec version in its slot, before this one: as many restarts were made. */
@@ -60,7 +60,7 @@ export function isExhausted(draft: ServiceDraft, slot: Slot): boolean {
  * have been made just before the leader's clock was set back.
  */
 function startsAtMs(view: StateView, task: Task): number {
-  return Math.min(task.startAfterMs, task.createdAtMs + policyOf(view, task).delayMs);
+  return Math.min(task.startAfterMs, task.createdAtMs + policyOf(view, task).maxDelayMs);
 }
 
 function mayStart(view: StateView, task: Task, nowMs: number): boolean {
@@ -130,11 +130,43 @@ function planRestart(draft: ServiceDraft, key: string, task: Task, cause: Restar
   draft.setDesired(task, "shutdown");
   const rest = draft.slot(key);
   if (!wanted || rest === undefined || hasNewer(rest, task)) return;
-  const { delayMs } = policyOf(draft.view, task);
+  const delayMs = restartDelayMs(policyOf(draft.view, task), task, slot);
   const endedMs = Math.max(task.endedAtMs, task.startAfterMs);
   const dueMs = cause.lost ? task.startAfterMs : endedMs + delayMs;
   // The stamps may be of an earlier leader whose clock is ahead of ours.
   createInSlot(draft, rest, Math.min(dueMs, draft.nowMs + delayMs), cause.run);
+}
+
+/** As many fast failures in a row are restarted after the delay asked for. */
+const STEADY_FAILURES = 5;
+/** A task that ran longer has not failed fast. */
+const FAST_MS = 10_000;
+/** What the first longer delay is at least. */
+const BACKOFF_STEP_MS = 1_000;
+
+/**
+ * The delay of the policy; after repeated fast failures twice that of the task before, up to the
+ * limit. How far it has grown is read from the rows: a task that was made to wait longer than the
+ * policy says is itself in the backoff.
+ */
+function restartDelayMs(policy: RestartPolicyMs, task: Task, slot: Slot): number {
+  const { delayMs, maxDelayMs } = policy;
+  if (maxDelayMs <= delayMs || !failedFast(task)) return delayMs;
+  const waitedMs = task.startAfterMs === 0 ? 0 : task.startAfterMs - task.createdAtMs;
+  if (waitedMs <= delayMs && fastFailures(slot, task.specVersion) < STEADY_FAILURES) return delayMs;
+  return Math.min(maxDelayMs, Math.max(BACKOFF_STEP_MS, 2 * delayMs, 2 * waitedMs));
+}
+
+function failedFast({ status, runningSinceMs, endedAtMs }: Task): boolean {
+  if (status.state !== "failed" && status.state !== "rejected") return false;
+  return runningSinceMs === 0 || endedAtMs - runningSinceMs < FAST_MS;
+}
+
+/** In a row, the newest last; tasks that were stopped say nothing. */
+function fastFailures(slot: Slot, specVersion: number): number {
+  const ended = slot.tasks.filter(task => task.specVersion === specVersion && endedByItself(task));
+  const good = ended.findLastIndex(task => !failedFast(task));
+  return ended.length - 1 - good;
 }
 
 function hasNewer(slot: Slot, task: Task): boolean {

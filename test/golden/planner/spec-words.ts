@@ -86,13 +86,17 @@ export function specOf(name: string, words: Words): ServiceSpec {
   const attempts = words.get("attempts");
   const constraints = words.get("constraint");
   const deadline = words.get("deadline");
+  const backoff = words.get("backoff");
   const update = updateConfig(words, "");
   const rollback = updateConfig(words, "rollback-");
   const ports = portsOf(words);
   const memory = words.get("memory");
   return {
     Name: name,
-    ...(deadline === undefined ? {} : { Labels: { "swarmd.update.deadline": deadline } }),
+    Labels: {
+      ...(deadline === undefined ? {} : { "swarmd.update.deadline": deadline }),
+      ...(backoff === undefined ? {} : { "swarmd.restart.backoff": backoff }),
+    },
     TaskTemplate: {
       ContainerSpec: { Image: words.get("image") ?? "app:1" },
       RestartPolicy: {
