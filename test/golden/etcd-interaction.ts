@@ -1,10 +1,13 @@
+import { encodeConfChange } from "../../src/raft/core/conf-change-codec.ts";
 import { newMessage, RESPONSE_KINDS } from "../../src/raft/core/message.ts";
 import {
   type ConfChange,
   type ConfState,
   EMPTY_CONF_STATE,
+  type Entry,
   type Message,
   type MessageKind,
+  NO_ID,
   type RaftConfig,
   type RaftId,
   type SnapshotMeta,
@@ -43,6 +46,12 @@ const NOT_OFFERED = {
 export class NotOffered extends Error {
   constructor(what: keyof typeof NOT_OFFERED) {
     super(`${what}: ${NOT_OFFERED[what]}`);
+  }
+}
+
+export class UnknownDirective extends Error {
+  constructor(command: string) {
+    super(`unknown directive ${command}`);
   }
 }
 
@@ -93,7 +102,7 @@ export class InteractionScript {
   /** What the directive prints, without log lines. Throws NotOffered. */
   run(directive: Directive): string {
     const run = this.#commands[directive.command];
-    if (run === undefined) return "unknown command";
+    if (run === undefined) throw new UnknownDirective(directive.command);
     const lines = run(directive);
     return this.#quiet ? "" : lines.join("\n");
   }
@@ -193,8 +202,9 @@ export class InteractionScript {
 
   #propose(directive: Directive): readonly string[] {
     const data = new TextEncoder().encode(directive.args[1]?.key ?? "");
-    const result = this.#first(directive).core.propose([data]);
-    return result.ok ? [] : ["raft proposal dropped"];
+    const node = this.#first(directive);
+    if (passedOn(node, { kind: "normal", data })) return [];
+    return node.core.propose([data]).ok ? [] : ["raft proposal dropped"];
   }
 
   /** Upstream puts an empty entry in the log instead of a change that it refuses. */
@@ -203,9 +213,11 @@ export class InteractionScript {
     const transition = TRANSITIONS[valuesOf(directive, "transition")[0] ?? "auto"];
     if (transition === undefined) throw new Error("unknown transition");
     const changes = parseChanges(directive.input);
-    const { core } = this.#first(directive);
-    const context = v1 ? V1_CONTEXT : new Uint8Array();
-    const result = core.proposeConfChange({ transition, changes, context });
+    const node = this.#first(directive);
+    const { core } = node;
+    const change = { transition, changes, context: v1 ? V1_CONTEXT : new Uint8Array() };
+    if (passedOn(node, { kind: "conf-change", data: encodeConfChange(change) })) return [];
+    const result = core.proposeConfChange(change);
     if (result.ok) return [];
     const refused =
       result.reason === "conf-change-pending" || result.reason === "conf-change-invalid";
@@ -290,6 +302,15 @@ export class InteractionScript {
       all.push(...round);
     }
   }
+}
+
+/** A follower that knows a leader passes a proposal on to it. */
+function passedOn({ id, core }: ScriptNode, body: Pick<Entry, "kind" | "data">): boolean {
+  const { role, leaderId } = core.status();
+  if (role !== "follower" || leaderId === NO_ID) return false;
+  const entries: readonly Entry[] = [{ index: 0, term: 0, ...body }];
+  core.step(newMessage("prop", { from: id, to: id, entries }));
+  return true;
 }
 
 function titled(title: string, lines: readonly string[]): readonly string[] {

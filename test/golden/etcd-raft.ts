@@ -2,7 +2,7 @@ import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import { type Directive, parseDirectives, withOutputs } from "./datadriven.ts";
 import { ConfChangeScript } from "./etcd-confchange.ts";
-import { InteractionScript, NotOffered } from "./etcd-interaction.ts";
+import { InteractionScript, NotOffered, UnknownDirective } from "./etcd-interaction.ts";
 import { runQuorum } from "./etcd-quorum.ts";
 
 export const ETCD_RAFT_DIR = join(import.meta.dirname, "etcd-raft");
@@ -75,11 +75,13 @@ function check(run: RunDirective, directive: Directive): null | string | NotOffe
     return `${directive.command}\n--- expected\n${expected}\n--- actual\n${actual}`;
   } catch (error) {
     if (error instanceof NotOffered) return error;
+    if (error instanceof UnknownDirective) return error.message;
     return `${directive.command} threw ${error instanceof Error ? error.stack : error}`;
   }
 }
 
 function scriptsIn(dir: string): readonly string[] {
+  if (statSync(dir).isFile()) return [dir];
   const names = readdirSync(dir).sort();
   return names.flatMap(name => {
     const path = join(dir, name);
@@ -88,10 +90,10 @@ function scriptsIn(dir: string): readonly string[] {
   });
 }
 
-/** Runs every `.txt` file below `dir`. */
+/** Runs every `.txt` file below `dir`, or `dir` itself if it is a file. */
 export function runEtcdRaft(dir: string = ETCD_RAFT_DIR): readonly FileResult[] {
   return scriptsIn(dir).map(path => {
-    const file = relative(dir, path);
+    const file = relative(dir, path) || path;
     try {
       return runFile(file, readFileSync(path, "utf8"));
     } catch (error) {

@@ -32,6 +32,18 @@ function report(results: readonly FileResult[]): boolean {
   return failed === 0;
 }
 
+/** Null, and said why, when the folder cannot be read or holds no script. */
+function read(run: () => readonly FileResult[]): readonly FileResult[] | null {
+  try {
+    const results = run();
+    if (results.length > 0) return results;
+    print("no .txt file is there");
+  } catch (error) {
+    print(error instanceof Error ? error.message : String(error));
+  }
+  return null;
+}
+
 function main(): number {
   const { values } = parseArgs({
     options: {
@@ -56,7 +68,9 @@ function main(): number {
       print(`unknown suite ${name}; there are: ${Object.keys(SUITES).join(", ")}`);
       return 2;
     }
-    ok = report(run(dir)) && ok;
+    const results = read(() => run(dir));
+    if (results === null) return 2;
+    ok = report(results) && ok;
   }
   return ok ? 0 : 1;
 }
