@@ -128,3 +128,13 @@ function soleAddress(interfaces: Interfaces): string {
 export function hostOf(addr: string): string {
   return split(addr, `'${addr}' is not an address`).host;
 }
+
+/** IP address of this host's data path: the one asked for, else the advertised one. */
+export function dataPathAddrOf(
+  state: { readonly dataPathAddr: string; readonly advertiseAddr: string },
+  interfaces: Interfaces,
+): string {
+  const asked = state.dataPathAddr;
+  if (asked === "") return split(state.advertiseAddr, BAD_ADVERTISE).host;
+  return isIP(asked) !== 0 ? asked : (addressOfInterface(asked, interfaces) ?? "");
+}

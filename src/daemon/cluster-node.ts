@@ -14,6 +14,7 @@ import type { Identity } from "../rpc/ports.ts";
 import type { IdentityStore } from "../tls/identity-store.ts";
 import { renewThroughManagers } from "../tls/join.ts";
 import { Renewer } from "../tls/renewer.ts";
+import { dataPathAddrOf, localInterfaces } from "./addresses.ts";
 import type { DaemonConfig } from "./config.ts";
 import { askBeforeStart, type GroupAsking, untilRetired } from "./group.ts";
 import { eraseLog, Manager } from "./manager.ts";
@@ -169,10 +170,11 @@ export class ClusterNode {
     const { config, runDir } = this.#options;
     const { identity, clock, rng, logger } = this.#deps;
     const { nodeId, clusterId } = identity.current();
-    const { dataDir, engineSocket } = config;
+    const { dataDir, engineSocket, pluginSocket } = config;
     const addr = this.#state.advertiseAddr;
+    const dataPathAddr = dataPathAddrOf(this.#state, localInterfaces());
     this.#worker = await WorkerSide.open(
-      { dataDir, runDir, engineSocket, nodeId, clusterId, addr },
+      { dataDir, runDir, engineSocket, pluginSocket, nodeId, clusterId, addr, dataPathAddr },
       {
         clients: this.#clients,
         managers: () => this.#managersToTry(),

@@ -9,6 +9,8 @@ export interface DaemonConfig {
   readonly socket: string;
   /** Path of the Engine's socket. */
   readonly engineSocket: string;
+  /** Socket of the network plugin; empty: overlay networks are off. */
+  readonly pluginSocket: string;
   readonly logLevel: "debug" | "info" | "warn" | "error";
   /** host:port or port; where `init` and `join` listen unless they say otherwise. */
   readonly listenAddr: string;
@@ -84,6 +86,12 @@ export const SETTINGS: Settings = {
     fallback: "/var/run/docker.sock",
     parse: path,
   },
+  pluginSocket: {
+    flag: "network-plugin",
+    help: "where the Engine finds the network plugin, or none: no overlay networks",
+    fallback: "/run/docker/plugins/swarmd.sock",
+    parse: raw => (text(raw) === "none" ? "" : path(raw)),
+  },
   logLevel: {
     flag: "log-level",
     help: "debug, info, warn or error",
@@ -140,6 +148,7 @@ export function loadConfig(sources: ConfigSources): DaemonConfig {
     dataDir: get("dataDir"),
     socket: get("socket"),
     engineSocket: get("engineSocket"),
+    pluginSocket: get("pluginSocket"),
     logLevel: get("logLevel"),
     listenAddr: get("listenAddr"),
     advertiseAddr: get("advertiseAddr"),

@@ -1,4 +1,5 @@
 import { newAllocators } from "../allocator/core/allocator.ts";
+import { nodeIndexPlanner } from "../allocator/core/node-index.ts";
 import { constraintEnforcer } from "../orchestrator/core/constraint-enforcer.ts";
 import { nodeHealthPlanner } from "../orchestrator/core/node-health.ts";
 import type { Planner } from "../orchestrator/core/planner.ts";
@@ -10,6 +11,7 @@ import { Scheduler } from "../scheduler/core/scheduler.ts";
 export function newPlanners(): readonly Planner[] {
   const allocators = newAllocators();
   return [
+    nodeIndexPlanner,
     allocators.services,
     nodeHealthPlanner,
     constraintEnforcer,

@@ -8,15 +8,20 @@ import { type SwarmError, toSwarmError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Rng } from "../base/rng.ts";
 import type { NodeRole } from "../model/rows.ts";
+import { HostCommands } from "../overlay/commands.ts";
+import { DRIVER_NAME, NETWORK_OPTION } from "../overlay/network-driver.ts";
+import { Overlay } from "../overlay/overlay.ts";
 import type { RpcClients } from "../rpc/clients.ts";
 import { DispatcherClient } from "../rpc/gen/swarmd/v1/dispatcher.ts";
 import { fromGrpcError } from "../rpc/status.ts";
 import { Agent } from "../worker/agent.ts";
 import { DockerEngine } from "../worker/docker/engine.ts";
+import { EngineNetworks } from "../worker/docker/engine-networks.ts";
 import { DockerExecutor } from "../worker/docker/executor.ts";
 import { ensureGatewayBridge } from "../worker/docker/gateway-bridge.ts";
 import { TaskFileStore } from "../worker/docker/task-files.ts";
 import { LevelLocalStore } from "../worker/local-store.ts";
+import { NoNetworks } from "../worker/networks.ts";
 import { SessionClient } from "../worker/session.ts";
 import { StatusOutbox } from "../worker/status-outbox.ts";
 
@@ -31,6 +36,10 @@ export interface WorkerSideOptions {
   readonly clusterId: string;
   /** host:port, for display. */
   readonly addr: string;
+  /** This host's address in the data path of overlay networks. */
+  readonly dataPathAddr: string;
+  /** Where the Engine finds the network plugin; empty: overlay networks are off. */
+  readonly pluginSocket: string;
 }
 
 export interface WorkerSideDeps {
@@ -43,23 +52,35 @@ export interface WorkerSideDeps {
   readonly logger: Logger;
 }
 
+interface Parts {
+  readonly store: LevelLocalStore;
+  readonly engine: DockerEngine;
+  readonly overlay: Overlay | null;
+}
+
 /** The worker's half of a node: the agent over the local Engine, and its session with the leader. */
 export class WorkerSide {
   readonly #agent: Agent;
   readonly #session: SessionClient;
+  readonly #overlay: Overlay | null;
   readonly #makeBridge: (signal: AbortSignal) => Promise<void>;
 
-  private constructor(options: WorkerSideOptions, deps: WorkerSideDeps, store: LevelLocalStore) {
+  private constructor(
+    options: WorkerSideOptions,
+    deps: WorkerSideDeps,
+    { store, engine, overlay }: Parts,
+  ) {
     const { clock, rng, logger } = deps;
     const { nodeId, clusterId } = options;
     const outbox = new StatusOutbox();
-    const engine = new DockerEngine({ socketPath: options.engineSocket }, { clock });
     const files = new TaskFileStore({ dir: join(options.runDir, "tasks") });
-    const executor = new DockerExecutor({ clusterId }, { engine, files, clock, logger });
+    const networks = overlay ?? new NoNetworks("the daemon was started without them");
+    this.#overlay = overlay;
+    const executor = new DockerExecutor({ clusterId }, { engine, files, networks, clock });
     const bootedAtMs = clock.nowMs() - uptime() * MS_PER_S;
     this.#agent = new Agent(
       { nodeId, clusterId, hostname: hostname(), bootedAtMs },
-      { executor, store, reporter: outbox, clock, rng, logger },
+      { executor, store, reporter: outbox, networks, clock, rng, logger },
     );
     // Not before: while the Engine makes a bridge it is slow to say what the session waits for.
     this.#makeBridge = async signal => {
@@ -84,8 +105,10 @@ export class WorkerSide {
   }
 
   static async open(options: WorkerSideOptions, deps: WorkerSideDeps): Promise<WorkerSide> {
+    const engine = new DockerEngine({ socketPath: options.engineSocket }, { clock: deps.clock });
+    const overlay = await openOverlay(options, deps, engine);
     const store = await LevelLocalStore.open(workerDirOf(options.dataDir));
-    return new WorkerSide(options, deps, store);
+    return new WorkerSide(options, deps, { store, engine, overlay });
   }
 
   /** The manager that serves this node's session; empty when none does. */
@@ -96,6 +119,11 @@ export class WorkerSide {
   /** Until the signal aborts; containers go on without it. */
   async run(signal: AbortSignal): Promise<void> {
     const group = new TaskGroup(signal);
+    const overlay = this.#overlay;
+    if (overlay !== null) {
+      await overlay.start();
+      group.start("overlay", inner => overlay.run(inner));
+    }
     group.start("agent", inner => this.#agent.run(inner));
     group.start("gateway bridge", inner => this.#makeBridge(inner));
     group.start("session", inner => this.#session.run(inner));
@@ -115,12 +143,32 @@ export class WorkerSide {
       this.#session.stay();
       throw error;
     }
+    await this.#overlay?.clear(signal);
   }
 
   /** Ends every task of this node: it was removed from the cluster. */
   async stopTasks(signal: AbortSignal): Promise<void> {
     await this.#agent.shutdownAll(signal);
+    await this.#overlay?.clear(signal);
   }
+}
+
+async function openOverlay(
+  options: WorkerSideOptions,
+  deps: WorkerSideDeps,
+  engine: DockerEngine,
+): Promise<Overlay | null> {
+  const { pluginSocket, nodeId, clusterId, dataPathAddr: addr } = options;
+  if (pluginSocket === "") return null;
+  const { clock, rng } = deps;
+  const driver = { driver: DRIVER_NAME, networkOption: NETWORK_OPTION };
+  const networks = new EngineNetworks({ clusterId, ...driver }, { engine, clock });
+  const logger = deps.logger.child({ part: "overlay" });
+  const dir = join(workerDirOf(options.dataDir), "overlay");
+  return Overlay.open(
+    { nodeId, dir, pluginSocket, addr },
+    { engine: networks, commands: new HostCommands(), clock, rng, logger },
+  );
 }
 
 /** Forgets what the worker knew. No `WorkerSide` may be open. */

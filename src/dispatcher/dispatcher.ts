@@ -5,10 +5,12 @@ import type { Logger } from "../base/logger.ts";
 import type { TaskStatusUpdate } from "../model/assignment.ts";
 import type { Change, Commit, RowEvent } from "../model/change.ts";
 import { NS_PER_MS } from "../model/defaults.ts";
-import type { Cluster, Node, NodeDescription } from "../model/rows.ts";
+import type { Cluster, Node, NodeDescription, Task } from "../model/rows.ts";
 import type { ManagerMessage, NodeMessage } from "../rpc/gen/swarmd/v1/dispatcher.ts";
 import type { StateStore } from "../state/ports.ts";
+import { Drains, mustDrain } from "./core/drains.ts";
 import { Liveness, type LivenessOptions } from "./core/liveness.ts";
+import { type NetworkNews, NetworkTables } from "./core/network-tables.ts";
 import { LogBroker } from "./log-broker.ts";
 import { decodeDescription, decodeStatusUpdates } from "./messages.ts";
 import { type NodeConnection, NodeSession } from "./node-session.ts";
@@ -20,6 +22,15 @@ const GRACE_PERIODS = 2;
 const BEATS_PER_PERIOD = 5;
 const LIVENESS_CHECK_MS = 250;
 const MAX_CHECK_GAP_MS = 2_000;
+/**
+ * How long the end of a task waits for other nodes to send it no more connections. A node that is
+ * silent for as long is down.
+ */
+export const DRAIN_TIMEOUT_MS = 10_000;
+const NO_NEWS: NetworkNews = { hosts: [], changes: new Map() };
+/** Stands for sessions of an earlier leader: only time ends the wait for them. */
+const NEW_TERM = "new-term";
+const NO_TASKS: ReadonlySet<string> = new Set();
 
 /** Nodes that renew their certificates at once (SwarmKit ca/reconciler.go). */
 const MAX_RENEWALS = 30;
@@ -47,6 +58,9 @@ export class Dispatcher {
   readonly #deps: DispatcherDeps;
   readonly #sessions = new Map<string, NodeSession>();
   readonly #liveness: Liveness;
+  readonly #tables = new NetworkTables();
+  readonly #drains = new Drains();
+  #drainTimer: Timer | null = null;
   readonly #controller = new AbortController();
   readonly #batcher: StatusBatcher;
   /** Those that were asked to renew and have not yet. */
@@ -71,6 +85,7 @@ export class Dispatcher {
   /** Serves until the signal aborts (leadership lost or shutdown). */
   async run(signal: AbortSignal): Promise<void> {
     const { store, clock } = this.#deps;
+    this.#startDrains();
     for (const node of store.view.table("nodes").all()) this.#expect(node);
     const stopWatching = store.onCommit(commit => this.#onCommit(commit));
     let timer: Timer | null = null;
@@ -84,6 +99,7 @@ export class Dispatcher {
       signal.addEventListener("abort", () => resolve(), { once: true });
     });
     (timer as Timer | null)?.cancel();
+    this.#drainTimer?.cancel();
     stopWatching();
     this.#controller.abort(new SwarmError("not_leader", "this manager is no longer the leader"));
     for (const session of this.#sessions.values()) session.close();
@@ -97,11 +113,17 @@ export class Dispatcher {
     onClose(): void;
   } {
     const nodeId = connection.nodeId;
-    const session = new NodeSession(this.#deps.ids.newId(), connection, this.#deps.logger);
+    const session = new NodeSession(this.#deps.ids.newId(), connection, {
+      logger: this.#deps.logger,
+      tables: this.#tables,
+      draining: taskId => this.#drains.has(taskId),
+    });
     return {
       onMessage: message => this.#onMessage(session, message),
       onClose: () => {
         session.close();
+        this.#drains.forgetSession(session.id);
+        this.#finishDrains();
         if (this.#sessions.get(nodeId) !== session) return;
         this.#sessions.delete(nodeId);
         this.logs.onSessionEnd(nodeId);
@@ -151,6 +173,10 @@ export class Dispatcher {
         session.leaving = true;
         this.#liveness.forget(session.nodeId);
         this.#guard(session, this.#markDown(session.nodeId, "node left the swarm"));
+        return;
+      case "programmed":
+        this.#drains.programmed(session.id, body.value.sequence);
+        this.#finishDrains();
         return;
       case "statuses":
         this.#guard(
@@ -251,6 +277,7 @@ export class Dispatcher {
 
   #onCommit(commit: Commit): void {
     const touched = new Map<string, Set<string>>();
+    const draining: string[] = [];
     let membersChanged = false;
     for (const event of commit.events) {
       if (event.table === "tasks") {
@@ -259,16 +286,71 @@ export class Dispatcher {
           const ids = touched.get(row.nodeId) ?? new Set();
           touched.set(row.nodeId, ids.add(event.id));
         }
+        if (this.#observeDrain(event.before, event.after)) draining.push(event.id);
       } else if (event.table === "members") membersChanged = true;
       else if (event.table === "nodes") this.#onNode(event.id, event.before, event.after);
       else if (event.table === "cluster") this.#liveness.setOptions(this.#livenessOptions());
     }
     if (commit.events.some(mayEndRenewal)) this.#askToRenew();
-    for (const [nodeId, taskIds] of touched) {
-      this.#sessions.get(nodeId)?.sendIncremental(this.#deps.store.view, taskIds);
-    }
+    this.#tell(touched, this.#tables.observe(commit, this.#deps.store.view), draining);
     if (membersChanged) this.announceManagers();
     this.logs.onCommit(commit);
+  }
+
+  /** Sends each node what a commit changed for it. */
+  #tell(
+    touched: ReadonlyMap<string, ReadonlySet<string>>,
+    news: NetworkNews,
+    draining: readonly string[],
+  ): void {
+    const { view } = this.#deps.store;
+    const shared = news.hosts.length > 0 || news.changes.size > 0;
+    const nodeIds = shared ? this.#sessions.keys() : touched.keys();
+    for (const nodeId of [...nodeIds]) {
+      const session = this.#sessions.get(nodeId);
+      if (session === undefined) continue;
+      const sequence = session.sendIncremental(view, touched.get(nodeId) ?? NO_TASKS, news);
+      if (sequence !== null) this.#drains.waitFor(draining, session.id, sequence);
+    }
+    if (draining.length > 0) this.#finishDrains();
+  }
+
+  /** True when the task has just begun to be taken out of the nodes' tables. */
+  #observeDrain(before: Task | null, after: Task | null): boolean {
+    if (after === null || !mustDrain(after)) {
+      const id = after?.id ?? before?.id ?? "";
+      this.#drains.forget(id);
+      return false;
+    }
+    if (before === null || mustDrain(before)) return false;
+    this.#drains.begin(after.id, after.nodeId, this.#deps.clock.monoMs() + DRAIN_TIMEOUT_MS);
+    return true;
+  }
+
+  /** What is to end when a term begins may still be in the tables of nodes: nobody knows. */
+  #startDrains(): void {
+    const { store, clock } = this.#deps;
+    this.#tables.reset(store.view);
+    for (const task of store.view.table("tasks").all()) {
+      if (!mustDrain(task)) continue;
+      this.#drains.begin(task.id, task.nodeId, clock.monoMs() + DRAIN_TIMEOUT_MS);
+      this.#drains.waitFor([task.id], NEW_TERM, Number.POSITIVE_INFINITY);
+    }
+    this.#finishDrains();
+  }
+
+  /** Lets the nodes hear of the end of tasks that no node sends connections to any more. */
+  #finishDrains(): void {
+    if (this.#drains.size === 0) return;
+    for (const [nodeId, taskIds] of this.#drains.finished(this.#deps.clock.monoMs())) {
+      this.#sessions.get(nodeId)?.sendIncremental(this.#deps.store.view, taskIds, NO_NEWS);
+    }
+    const nextMs = this.#drains.nextDeadlineMs;
+    this.#drainTimer?.cancel();
+    this.#drainTimer = null;
+    if (nextMs === null || this.#controller.signal.aborted) return;
+    const delayMs = Math.max(0, nextMs - this.#deps.clock.monoMs());
+    this.#drainTimer = this.#deps.clock.setTimer("drains", delayMs, () => this.#finishDrains());
   }
 
   #onNode(nodeId: string, before: Node | null, after: Node | null): void {

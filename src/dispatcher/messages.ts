@@ -1,11 +1,14 @@
 import { SwarmError } from "../base/errors.ts";
 import type { TaskStatusUpdate } from "../model/assignment.ts";
+import { parseIp } from "../model/ip.ts";
 import type { NodeDescription } from "../model/rows.ts";
 import { TASK_STATES } from "../model/task-state.ts";
 
 /** Status updates in one message; an honest node sends at most this many. */
 export const MAX_UPDATES_PER_MESSAGE = 1_000;
 const MAX_TEXT_CHARS = 4_096;
+/** 32 bytes in base64. */
+const WIREGUARD_KEY = /^[A-Za-z0-9+/]{43}=$/;
 
 const KNOWN_STATES: ReadonlySet<string> = new Set(TASK_STATES);
 
@@ -34,6 +37,21 @@ function count(value: unknown): number {
   return typeof value === "number" && Number.isFinite(value) && value >= 0 ? value : 0;
 }
 
+/** An address goes into other nodes' commands: it must be one. */
+function overlayOf(value: unknown): Pick<NodeDescription, "overlay"> {
+  if (typeof value !== "object" || value === null) return {};
+  const fields = fieldsOf(value);
+  const addr = clip(fields["addr"]);
+  const publicKey = clip(fields["publicKey"]);
+  return {
+    overlay: {
+      addr: parseIp(addr) === null ? "" : addr,
+      publicKey: WIREGUARD_KEY.test(publicKey) ? publicKey : "",
+      problem: clip(fields["problem"]),
+    },
+  };
+}
+
 /** A node's description of itself, made safe: the sender may be compromised (T1, T16). */
 export function decodeDescription(json: string): NodeDescription {
   const raw = parse(json, "node description");
@@ -60,6 +78,7 @@ export function decodeDescription(json: string): NodeDescription {
       const fields = fieldsOf(plugin);
       return { type: clip(fields["type"]), name: clip(fields["name"]) };
     }),
+    ...overlayOf(raw["overlay"]),
   };
 }
 

@@ -3,6 +3,8 @@ import type { AssignmentChange } from "../model/assignment.ts";
 import type { StateView } from "../model/view.ts";
 import type { ManagerMessage } from "../rpc/gen/swarmd/v1/dispatcher.ts";
 import { chunkChanges, NodeAssignments } from "./core/assignments.ts";
+import type { NetworkNews, NetworkTables } from "./core/network-tables.ts";
+import { NodeNetworks } from "./core/node-networks.ts";
 
 /** Encoded changes in one message; well below the transport's message limit. */
 const MAX_MESSAGE_BYTES = 1024 * 1024;
@@ -18,6 +20,13 @@ export interface NodeConnection {
   close(error?: unknown): void;
 }
 
+export interface NodeSessionDeps {
+  readonly logger: Logger;
+  readonly tables: NetworkTables;
+  /** Whether the end of this task is still kept from its node. */
+  readonly draining: (taskId: string) => boolean;
+}
+
 /** One node's session: numbers its assignment messages and knows what the node was told. */
 export class NodeSession {
   readonly id: string;
@@ -25,17 +34,23 @@ export class NodeSession {
   readonly #connection: NodeConnection;
   readonly #logger: Logger;
   readonly #assignments: NodeAssignments;
+  readonly #networks: NodeNetworks;
+  readonly #tables: NetworkTables;
+  readonly #draining: (taskId: string) => boolean;
   /** The node has said goodbye: its beats do not make it ready again. */
   leaving = false;
   #sequence = 0;
   #completeSent = false;
   #closed = false;
 
-  constructor(id: string, connection: NodeConnection, logger: Logger) {
+  constructor(id: string, connection: NodeConnection, deps: NodeSessionDeps) {
     this.id = id;
     this.nodeId = connection.nodeId;
     this.#connection = connection;
-    this.#logger = logger;
+    this.#logger = deps.logger;
+    this.#tables = deps.tables;
+    this.#draining = deps.draining;
+    this.#networks = new NodeNetworks(connection.nodeId);
     this.#assignments = new NodeAssignments(connection.nodeId);
   }
 
@@ -54,15 +69,20 @@ export class NodeSession {
   }
 
   sendComplete(view: StateView): void {
-    const changes = this.#assignments.complete(view);
+    const networks = this.#networks.complete(view, this.#tables);
+    const changes = [...networks, ...this.#assignments.complete(view, this.#draining)];
     this.#completeSent = true;
     this.#sendAssignments(changes, true);
   }
 
-  sendIncremental(view: StateView, taskIds: Iterable<string>): void {
-    if (!this.#completeSent) return;
-    const changes = this.#assignments.incremental(view, taskIds);
-    if (changes.length > 0) this.#sendAssignments(changes, false);
+  /** What a commit means for the node; the number of its last message, null when there is none. */
+  sendIncremental(view: StateView, taskIds: ReadonlySet<string>, news: NetworkNews): number | null {
+    if (!this.#completeSent) return null;
+    const networks = this.#networks.incremental(view, this.#tables, news, taskIds.size > 0);
+    const tasks = this.#assignments.incremental(view, taskIds, this.#draining);
+    if (networks.length + tasks.length === 0) return null;
+    this.#sendAssignments([...networks, ...tasks], false);
+    return networks.length > 0 ? this.#sequence : null;
   }
 
   #sendAssignments(changes: readonly AssignmentChange[], complete: boolean): void {

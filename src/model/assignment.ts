@@ -1,3 +1,4 @@
+import type { OverlayChange } from "./overlay.ts";
 import type { Config, NodeDescription, Secret, Task, TaskStatus } from "./rows.ts";
 import type { ServiceSpec } from "./service-spec.ts";
 
@@ -14,7 +15,8 @@ export type AssignmentChange =
   | { readonly action: "update"; readonly kind: "task"; readonly item: AssignedTask }
   | { readonly action: "update"; readonly kind: "secret"; readonly item: Secret }
   | { readonly action: "update"; readonly kind: "config"; readonly item: Config }
-  | { readonly action: "remove"; readonly kind: "task" | DependencyKind; readonly id: string };
+  | { readonly action: "remove"; readonly kind: "task" | DependencyKind; readonly id: string }
+  | OverlayChange;
 
 /**
  * Work for one node. COMPLETE replaces everything the node knew (chunks of one complete set share
@@ -66,6 +68,8 @@ export interface AgentPort {
   describe(): Promise<NodeDescription>;
   /** Called in order, never concurrently. Must keep what it is told on disk. */
   applyAssignments(changes: readonly AssignmentChange[], complete: boolean): Promise<void>;
+  /** Resolves when the data path is as all assignments applied so far want it. */
+  programmed(): Promise<void>;
   /** Yields the log messages of one subscription until done or aborted. */
   readLogs(subscription: LogSubscription, signal: AbortSignal): AsyncIterable<LogMessage>;
 }

@@ -46,6 +46,18 @@ export interface NodeDescription {
   readonly engineVersion: string;
   readonly engineLabels: Labels;
   readonly plugins: readonly { readonly type: string; readonly name: string }[];
+  /** Absent: the node knows nothing of overlay networks. */
+  readonly overlay?: OverlayCapability;
+}
+
+/** What a node can do for overlay networks. */
+export interface OverlayCapability {
+  /** IP address at which other hosts reach its data path; empty: none. */
+  readonly addr: string;
+  /** WireGuard public key, base64; empty: no encrypted networks. */
+  readonly publicKey: string;
+  /** Why tasks on overlay networks cannot run there; empty: they can. */
+  readonly problem: string;
 }
 
 export interface Node extends RowMeta {
@@ -62,6 +74,8 @@ export interface Node extends RowMeta {
   readonly certRole: NodeRole;
   /** PEM of the issued certificate, for `TLSStatus` and renewal decisions; empty before. */
   readonly certificatePem: string;
+  /** Names the host in the data path of overlay networks; given by the allocator. */
+  readonly overlayIndex?: number;
 }
 
 /** A member of the Raft group; id is the decimal Raft id, never used twice. */

@@ -13,6 +13,7 @@ import type {
   LogSubscription,
   StatusReporter,
 } from "../model/assignment.ts";
+import { isOverlayChange } from "../model/overlay.ts";
 import type { NodeDescription } from "../model/rows.ts";
 import { compareTaskStates } from "../model/task-state.ts";
 import { ABSENT_CONTAINER, type FoundContainer } from "./core/container-view.ts";
@@ -24,6 +25,7 @@ import { EngineOutage } from "./engine-outage.ts";
 import type { Executor, ExecutorEvent } from "./executor.ts";
 import type { LocalStore, TaskRecord } from "./local-store.ts";
 import { readTaskLogs } from "./logs/task-logs.ts";
+import type { TaskNetworks } from "./networks.ts";
 import { newStepSlots, START_SLOTS } from "./step-slots.ts";
 import { DEFAULT_STOP_GRACE_MS, type RunnerDeps, TaskRunner } from "./task-runner.ts";
 
@@ -51,6 +53,7 @@ export interface AgentDeps {
   readonly executor: Executor;
   readonly store: LocalStore;
   readonly reporter: StatusReporter;
+  readonly networks: TaskNetworks;
   readonly clock: Clock;
   readonly rng: Rng;
   readonly logger: Logger;
@@ -128,12 +131,17 @@ export class Agent implements AgentPort {
    */
   async describe(): Promise<NodeDescription> {
     await this.#load();
-    return this.#description.get(this.#group?.signal ?? new AbortController().signal);
+    const signal = this.#group?.signal ?? new AbortController().signal;
+    const description = await this.#description.get(signal);
+    const overlay = await this.#deps.networks.capability();
+    return overlay === undefined ? description : { ...description, overlay };
   }
 
   async applyAssignments(changes: readonly AssignmentChange[], complete: boolean): Promise<void> {
     await this.#load();
     this.#dependencies.apply(changes, complete);
+    // Before the tasks: they need their networks.
+    this.#deps.networks.apply(changes.filter(isOverlayChange), complete);
     const touched: TaskRunner[] = [];
     const added: TaskRunner[] = [];
     for (const action of planAssignments(new Set(this.#runners.keys()), changes, complete)) {
@@ -154,6 +162,10 @@ export class Agent implements AgentPort {
     // One that waits for a secret may have it now.
     for (const runner of this.#runners.values()) runner.poke();
     if (complete) this.#confirm();
+  }
+
+  async programmed(): Promise<void> {
+    await this.#deps.networks.programmed();
   }
 
   /** From now on what no task owns is nobody's. */

@@ -1,5 +1,6 @@
 import { isSwarmError, SwarmError } from "../base/errors.ts";
 import type { AssignmentChange } from "../model/assignment.ts";
+import { isOverlayChange } from "../model/overlay.ts";
 import type { Config, Secret } from "../model/rows.ts";
 import type { TaskOnNode } from "./core/task-context.ts";
 import { type TaskFile, taskFiles } from "./core/task-work.ts";
@@ -20,7 +21,7 @@ export class DependencyStore {
       this.#complete = true;
     }
     for (const change of changes) {
-      if (change.kind === "task") continue;
+      if (change.kind === "task" || isOverlayChange(change)) continue;
       if (change.action === "remove") {
         (change.kind === "secret" ? this.#secrets : this.#configs).delete(change.id);
       } else if (change.kind === "secret") this.#secrets.set(change.item.id, change.item);

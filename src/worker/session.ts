@@ -348,7 +348,14 @@ class Session {
     this.#gathered = [];
     this.#applying = this.#applying
       .then(() => this.#deps.agent.applyAssignments(changes, message.complete))
+      .then(() => void this.#sayProgrammed(message.resultsIn))
       .catch((error: unknown) => this.#ended.reject(error));
+  }
+
+  /** Tells the leader when the data path has followed: tasks elsewhere wait for it to end. */
+  async #sayProgrammed(sequence: number): Promise<void> {
+    await this.#deps.agent.programmed();
+    this.#stream?.write({ body: { $case: "programmed", value: { sequence } } });
   }
 
   #startLogs(subscription: LogSubscription): void {

@@ -24,6 +24,7 @@ import {
 import type { TaskWork } from "./core/task-work.ts";
 import type { ContainerRef, Executor } from "./executor.ts";
 import type { LocalStore, TaskRecord } from "./local-store.ts";
+import type { TaskNetworks } from "./networks.ts";
 import type { StepSlots } from "./step-slots.ts";
 
 /** Pause before a failed step is tried again. */
@@ -36,6 +37,7 @@ export interface RunnerDeps {
   readonly executor: Executor;
   readonly store: LocalStore;
   readonly reporter: StatusReporter;
+  readonly networks: TaskNetworks;
   readonly clock: Clock;
   readonly rng: Rng;
   readonly logger: Logger;
@@ -264,7 +266,12 @@ export class TaskRunner {
       pull: () => this.#pull(signal),
       create: () => this.#create(signal),
       start: () => executor.start(id, this.#deps.workOf(assigned), signal).then(this.#unknown),
-      stop: () => executor.stop(id, stopGraceMs(assigned), signal).then(this.#unknown),
+      stop: async () => {
+        // Only one that was asked to end had its way to new connections taken away.
+        if (isEnding(this.#record.goal)) await this.#deps.networks.quiesce(assigned, signal);
+        await executor.stop(id, stopGraceMs(assigned), signal);
+        this.#unknown();
+      },
       kill: () => executor.kill(id, signal).then(this.#unknown),
       remove: async () => {
         await executor.remove(id, assigned.task.id, signal);

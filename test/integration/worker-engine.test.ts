@@ -11,6 +11,7 @@ import { DockerEngine } from "../../src/worker/docker/engine.ts";
 import { DockerExecutor } from "../../src/worker/docker/executor.ts";
 import { TaskFileStore } from "../../src/worker/docker/task-files.ts";
 import { LevelLocalStore } from "../../src/worker/local-store.ts";
+import { NoNetworks } from "../../src/worker/networks.ts";
 import { engineUnavailable, PrivateEngine } from "../support/engine.ts";
 import { eventually } from "../support/eventually.ts";
 import {
@@ -37,8 +38,8 @@ function newExecutor(engine: PrivateEngine): DockerExecutor {
     {
       engine: new DockerEngine({ socketPath }, { clock: realClock }),
       files: new TaskFileStore({ dir: join(dir, "files") }),
+      networks: new NoNetworks("this test has none"),
       clock: realClock,
-      logger: silentLogger,
     },
   );
 }
@@ -72,6 +73,7 @@ class Worker {
             if (!this.history.includes(line)) this.history.push(line);
           },
         },
+        networks: new NoNetworks("this test has none"),
         clock: realClock,
         rng: new KernelRng(),
         logger: silentLogger,

@@ -5,6 +5,7 @@ import type { Logger } from "../../src/base/logger.ts";
 import { SeededRng } from "../../src/base/rng.ts";
 import type { DispatcherClient } from "../../src/rpc/gen/swarmd/v1/dispatcher.ts";
 import { Agent } from "../../src/worker/agent.ts";
+import { NoNetworks } from "../../src/worker/networks.ts";
 import { SessionClient } from "../../src/worker/session.ts";
 import { MemoryLocalStore } from "../../src/worker/sim/memory-store.ts";
 import { SimExecutor } from "../../src/worker/sim/sim-executor.ts";
@@ -80,9 +81,10 @@ export class WorkerHost {
     const executor = new GatedExecutor(this.executor, process);
     const { nodeId } = this;
     const { clusterId } = this.#options;
+    const networks = new NoNetworks("a simulated host has none");
     const agent = new Agent(
       { nodeId, clusterId, hostname: nodeId, bootedAtMs: 0 },
-      { executor, store: this.#store, reporter: outbox, clock, rng, logger },
+      { executor, store: this.#store, reporter: outbox, networks, clock, rng, logger },
     );
     const session = new SessionClient(
       { nodeId, addr: `10.0.1.${this.id}:2377` },

@@ -7,6 +7,7 @@ import type { ContainerSpec } from "../../src/model/service-spec.ts";
 import { taskStateOrder } from "../../src/model/task-state.ts";
 import { Agent, ENGINE_LOST_REPORT_MS } from "../../src/worker/agent.ts";
 import { ENGINE_LOST_TEXT } from "../../src/worker/core/task-machine.ts";
+import { NoNetworks } from "../../src/worker/networks.ts";
 import { MemoryLocalStore } from "../../src/worker/sim/memory-store.ts";
 import { type SimBehaviour, SimExecutor } from "../../src/worker/sim/sim-executor.ts";
 import { assign, aTask, type TaskParts, unassign } from "../support/tasks.ts";
@@ -56,6 +57,7 @@ class Node {
             this.history.push(`${taskId} ${status.state}`);
           },
         },
+        networks: new NoNetworks("a test has none"),
         clock: this.clock,
         rng: new SeededRng(1),
         logger: silentLogger,

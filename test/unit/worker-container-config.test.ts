@@ -7,7 +7,6 @@ import { expandTemplate } from "../../src/model/template.ts";
 import {
   type ContainerCreateBody,
   containerConfig,
-  networkAttachments,
 } from "../../src/worker/core/container-config.ts";
 import { type NodeFacts, taskName } from "../../src/worker/core/task-context.ts";
 import { type TaskWork, taskFiles } from "../../src/worker/core/task-work.ts";
@@ -211,22 +210,17 @@ t.test("ports that the node publishes", async t => {
 t.test("networks", async t => {
   const host = build({ spec: { TaskTemplate: { Networks: [{ Target: "host" }] } } });
   t.equal(host.HostConfig["NetworkMode"], "host");
-  const parts: TaskParts = {
-    task: {
-      networks: [
-        { networkId: "net1", addresses: ["10.0.1.5/24"], aliases: ["web"] },
-        { networkId: "net2", addresses: ["10.0.2.5/24", "fd00::5/64"], aliases: [] },
-      ],
-    },
-  };
-  const body = build(parts);
-  t.equal(body.HostConfig["NetworkMode"], "net1");
-  t.strictSame(body.NetworkingConfig, {
-    EndpointsConfig: { net1: { IPAMConfig: { IPv4Address: "10.0.1.5" }, Aliases: ["web"] } },
+  const work = aWork({});
+  const body = containerConfig(work, [], {
+    endpoints: [
+      { networkId: "e1", endpoint: { IPAMConfig: { IPv4Address: "10.0.1.5" } } },
+      { networkId: "e2", endpoint: { IPAMConfig: { IPv4Address: "10.0.2.5" } } },
+    ],
+    nameservers: ["10.0.1.1"],
   });
-  t.strictSame(networkAttachments(aWork(parts))[1], {
-    networkId: "net2",
-    endpoint: { IPAMConfig: { IPv4Address: "10.0.2.5", IPv6Address: "fd00::5" } },
+  t.match(body.HostConfig, { NetworkMode: "e1", Dns: ["10.0.1.1"] });
+  t.strictSame(body.NetworkingConfig, {
+    EndpointsConfig: { e1: { IPAMConfig: { IPv4Address: "10.0.1.5" } } },
   });
 });
 

@@ -59,13 +59,18 @@ export class NodeAssignments {
   readonly #nodeId: string;
   readonly #tasks = new Map<string, SentTask>();
   readonly #dependencyUsers = new Map<string, number>();
+  #draining: (taskId: string) => boolean = () => false;
 
   constructor(nodeId: string) {
     this.#nodeId = nodeId;
   }
 
   /** Everything the node must know, as if it knew nothing. */
-  complete(view: StateView): AssignmentChange[] {
+  complete(
+    view: StateView,
+    draining: (taskId: string) => boolean = () => false,
+  ): AssignmentChange[] {
+    this.#draining = draining;
     this.#tasks.clear();
     this.#dependencyUsers.clear();
     return this.#diff(
@@ -75,7 +80,12 @@ export class NodeAssignments {
   }
 
   /** What changed for the node among `taskIds` since it was last told. */
-  incremental(view: StateView, taskIds: Iterable<string>): AssignmentChange[] {
+  incremental(
+    view: StateView,
+    taskIds: Iterable<string>,
+    draining: (taskId: string) => boolean = () => false,
+  ): AssignmentChange[] {
+    this.#draining = draining;
     return this.#diff(view, taskIds);
   }
 
@@ -84,7 +94,7 @@ export class NodeAssignments {
     const taskChanges: AssignmentChange[] = [];
     const released = new Set<string>();
     for (const taskId of taskIds) {
-      const task = view.table("tasks").get(taskId);
+      const task = this.#taskAsSent(view, taskId);
       const sent = this.#tasks.get(taskId);
       const spec = task === undefined ? undefined : specOfTask(view, task);
       if (
@@ -120,6 +130,13 @@ export class NodeAssignments {
       }
     }
     return [...dependencyUpdates, ...taskChanges, ...removals(released)];
+  }
+
+  /** Its end is news for later while other nodes may still send it connections. */
+  #taskAsSent(view: StateView, taskId: string): Task | undefined {
+    const task = view.table("tasks").get(taskId);
+    if (task === undefined || !this.#draining(taskId)) return task;
+    return { ...task, desiredState: "running" };
   }
 
   /** Counts a user of the dependency; returns what to send when it is the first. */

@@ -46,6 +46,19 @@ export interface ContainerCreateBody {
   };
 }
 
+/** A network to attach to, by the Engine's id, and its Docker API `EndpointSettings`. */
+export interface NetworkEndpoint {
+  readonly networkId: string;
+  readonly endpoint: Readonly<Record<string, unknown>>;
+}
+
+/** Overlay networks of a container, as this node's data path has made them ready. */
+export interface ContainerNetworks {
+  readonly endpoints: readonly NetworkEndpoint[];
+  /** Who answers for names; empty: whoever the Engine takes. */
+  readonly nameservers: readonly string[];
+}
+
 /** Networks that every Engine has of its own. */
 const PREDEFINED_NETWORKS: ReadonlySet<string> = new Set(["bridge", "host", "none"]);
 const NS_PER_S = 1_000_000_000;
@@ -57,6 +70,7 @@ const NS_PER_S = 1_000_000_000;
 export function containerConfig(
   work: TaskWork,
   fileMounts: readonly FileMount[],
+  networks: ContainerNetworks = { endpoints: [], nameservers: [] },
 ): ContainerCreateBody {
   const template = work.assigned.spec.TaskTemplate ?? {};
   const container = template.ContainerSpec ?? {};
@@ -69,8 +83,12 @@ export function containerConfig(
     ...(env.length > 0 && { Env: env }),
     ...(container.Hostname && { Hostname: expandTemplate(container.Hostname, context) }),
     ...exposedPorts(hostPorts(work)),
-    HostConfig: hostConfig(work, template, container, context, fileMounts),
-    ...networkingConfig(work),
+    HostConfig: {
+      ...hostConfig(work, template, container, context, fileMounts),
+      ...networkMode(work, networks),
+      ...(networks.nameservers.length > 0 && { Dns: networks.nameservers }),
+    },
+    ...networkingConfig(networks),
   };
 }
 
@@ -189,7 +207,6 @@ function hostConfig(
     ...(logDriver?.Name && {
       LogConfig: { Type: logDriver.Name, Config: logDriver.Options ?? {} },
     }),
-    ...networkMode(work),
   };
 }
 
@@ -296,44 +313,20 @@ function mapValues(map: Labels, change: (value: string) => string): Labels {
 }
 
 /** Networks by name that the Engine has itself: `host`, `bridge`, `none`. */
-function networkMode(work: TaskWork): Readonly<Record<string, unknown>> {
-  const first = work.assigned.task.networks[0];
+function networkMode(
+  work: TaskWork,
+  { endpoints }: ContainerNetworks,
+): Readonly<Record<string, unknown>> {
+  const first = endpoints[0];
   if (first !== undefined) return { NetworkMode: first.networkId };
   const targets = work.assigned.spec.TaskTemplate?.Networks ?? work.assigned.spec.Networks ?? [];
   const own = targets.find(target => PREDEFINED_NETWORKS.has(target.Target ?? ""));
   return own === undefined ? {} : { NetworkMode: own.Target };
 }
 
-/** The first attachment; the Engine takes further ones by `networkAttachments` after create. */
-function networkingConfig(work: TaskWork): Partial<ContainerCreateBody> {
-  const first = networkAttachments(work)[0];
+/** The first attachment; the Engine takes further ones after create (before API v1.44). */
+function networkingConfig({ endpoints }: ContainerNetworks): Partial<ContainerCreateBody> {
+  const first = endpoints[0];
   if (first === undefined) return {};
   return { NetworkingConfig: { EndpointsConfig: { [first.networkId]: first.endpoint } } };
-}
-
-/** A network to attach to and its Docker API `EndpointSettings`. */
-export interface NetworkEndpoint {
-  readonly networkId: string;
-  readonly endpoint: Readonly<Record<string, unknown>>;
-}
-
-/** All cluster networks of a task, with the addresses that the managers gave it. */
-export function networkAttachments(work: Pick<TaskWork, "assigned">): readonly NetworkEndpoint[] {
-  return work.assigned.task.networks.map(({ networkId, addresses, aliases }) => ({
-    networkId,
-    endpoint: {
-      ...(addresses.length > 0 && { IPAMConfig: ipam(addresses) }),
-      ...(aliases.length > 0 && { Aliases: aliases }),
-    },
-  }));
-}
-
-function ipam(cidrs: readonly string[]): Readonly<Record<string, string>> {
-  const addresses = cidrs.map(cidr => cidr.split("/")[0] ?? "");
-  const v4 = addresses.find(address => !address.includes(":"));
-  const v6 = addresses.find(address => address.includes(":"));
-  return {
-    ...(v4 !== undefined && { IPv4Address: v4 }),
-    ...(v6 !== undefined && { IPv6Address: v6 }),
-  };
 }

@@ -2,13 +2,11 @@ import type { Readable } from "node:stream";
 import { withSignal } from "../../base/async.ts";
 import type { Clock } from "../../base/clock.ts";
 import { isSwarmError, SwarmError } from "../../base/errors.ts";
-import type { Logger } from "../../base/logger.ts";
 import type { NodeDescription } from "../../model/rows.ts";
 import {
   CLUSTER_LABEL,
   type ContainerCreateBody,
   containerConfig,
-  networkAttachments,
   TASK_LABEL,
 } from "../core/container-config.ts";
 import {
@@ -27,6 +25,7 @@ import type {
   ExecutorEvent,
   LogReadOptions,
 } from "../executor.ts";
+import type { PreparedNetworks, TaskNetworks } from "../networks.ts";
 import {
   belongsTo,
   containerView,
@@ -63,37 +62,37 @@ const WATCHED_EVENTS = ["die", "oom", "destroy", "health_status"];
 
 export interface DockerExecutorOptions {
   readonly clusterId: string;
-  /**
-   * Whether the Engine knows the cluster's overlay networks. Where it does not, their tasks run on
-   * the Engine's default bridge, and the log says so (docs/compat.md).
-   */
-  readonly overlay?: boolean;
 }
 
 export interface DockerExecutorDeps {
-  readonly logger: Logger;
   readonly engine: DockerEngine;
   readonly files: TaskFileStore;
+  readonly networks: TaskNetworks;
   readonly clock: Clock;
 }
+
+interface NewContainer {
+  readonly body: ContainerCreateBody;
+  readonly prepared: PreparedNetworks;
+}
+
+const NO_NETWORKS: PreparedNetworks = { endpoints: [], nameservers: [] };
 
 /** Runs tasks as containers of the local Docker Engine. */
 export class DockerExecutor implements Executor {
   readonly #clusterId: string;
-  readonly #overlay: boolean;
-  readonly #logger: Logger;
   readonly #engine: DockerEngine;
   readonly #files: TaskFileStore;
+  readonly #networks: TaskNetworks;
   readonly #clock: Clock;
   /** By image and credential; as many as there are images being pulled. */
   readonly #pulls = new Map<string, Promise<void>>();
 
   constructor(options: DockerExecutorOptions, deps: DockerExecutorDeps) {
     this.#clusterId = options.clusterId;
-    this.#overlay = options.overlay ?? false;
-    this.#logger = deps.logger;
     this.#engine = deps.engine;
     this.#files = deps.files;
+    this.#networks = deps.networks;
     this.#clock = deps.clock;
   }
 
@@ -156,42 +155,32 @@ export class DockerExecutor implements Executor {
     });
   }
 
-  async create(given: TaskWork, signal: AbortSignal): Promise<CreatedContainer> {
-    const work = this.#overlay ? given : this.#withoutOverlay(given);
-    const taskId = work.assigned.task.id;
-    const mounts = await this.#files.write(taskId, work.files);
-    const body = containerConfig(work, mounts);
+  async create(work: TaskWork, signal: AbortSignal): Promise<CreatedContainer> {
+    const { task } = work.assigned;
+    const prepared =
+      task.networks.length === 0
+        ? NO_NETWORKS
+        : await this.#networks.prepare(work.assigned, signal);
+    const mounts = await this.#files.write(task.id, work.files);
+    const body = containerConfig(work, mounts, prepared);
     const name = taskName(work.assigned);
     try {
-      return await this.#createOrFind(name, taskId, body, work, signal);
+      return await this.#createOrFind(name, task.id, { body, prepared }, signal);
     } catch (error) {
-      if (!isSwarmError(error, "unavailable")) await this.#files.remove(taskId);
+      if (!isSwarmError(error, "unavailable")) await this.#files.remove(task.id);
       throw error;
     }
-  }
-
-  /** The task as it can run where there is no overlay: reachable on the node's own bridge only. */
-  #withoutOverlay(work: TaskWork): TaskWork {
-    const { task } = work.assigned;
-    if (task.networks.length === 0) return work;
-    this.#logger.warn("overlay networks are not available here: using the default bridge", {
-      task: task.id,
-      service: task.serviceName,
-      networks: task.networks.map(({ networkId }) => networkId),
-    });
-    return { ...work, assigned: { ...work.assigned, task: { ...task, networks: [] } } };
   }
 
   /** The name is taken after a crash between create and its answer: the container is ours. */
   async #createOrFind(
     name: string,
     taskId: string,
-    body: ContainerCreateBody,
-    work: TaskWork,
+    container: NewContainer,
     signal: AbortSignal,
   ): Promise<CreatedContainer> {
     try {
-      return await this.#create(name, body, work, signal);
+      return await this.#create(name, container, signal);
     } catch (error) {
       if (!isSwarmError(error, "already_exists")) throw error;
       const found = await this.#inspect(name, signal);
@@ -202,20 +191,19 @@ export class DockerExecutor implements Executor {
       // Somebody else's container is theirs to keep.
       if (found !== null && labels?.[CLUSTER_LABEL] !== this.#clusterId) throw error;
       if (found !== null) await this.#remove(found.Id, signal);
-      return this.#create(name, body, work, signal);
+      return this.#create(name, container, signal);
     }
   }
 
   async #create(
     name: string,
-    body: ContainerCreateBody,
-    work: TaskWork,
+    { body, prepared }: NewContainer,
     signal: AbortSignal,
   ): Promise<CreatedContainer> {
     const call: EngineCall = { method: "POST", path: "/containers/create", query: { name }, body };
     const { Id } = await this.#call<{ readonly Id: string }>(call, CREATE_TIMEOUT_MS, signal);
     // The Engine's API takes one network at create (before v1.44).
-    for (const { networkId, endpoint } of networkAttachments(work).slice(1)) {
+    for (const { networkId, endpoint } of prepared.endpoints.slice(1)) {
       const connect: EngineCall = {
         method: "POST",
         path: `/networks/${encodeURIComponent(networkId)}/connect`,

@@ -34,10 +34,16 @@ export interface NodeMessage {
     | //
     /** The node leaves the cluster: it is down as of now. */
     { $case: "leaving"; value: Leaving }
+    | { $case: "programmed"; value: Programmed }
     | undefined;
 }
 
 export interface Leaving {
+}
+
+/** The node's data path is as all assignments up to this one want it. */
+export interface Programmed {
+  sequence: number;
 }
 
 export interface Hello {
@@ -160,6 +166,9 @@ export const NodeMessage: MessageFns<NodeMessage> = {
       case "leaving":
         Leaving.encode(message.body.value, writer.uint32(42).fork()).join();
         break;
+      case "programmed":
+        Programmed.encode(message.body.value, writer.uint32(50).fork()).join();
+        break;
     }
     return writer;
   },
@@ -217,6 +226,14 @@ export const NodeMessage: MessageFns<NodeMessage> = {
             message.body = { $case: "leaving", value: Leaving.decode(reader, reader.uint32()) };
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.body = { $case: "programmed", value: Programmed.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -252,6 +269,52 @@ export const Leaving: MessageFns<Leaving> = {
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseProgrammed(): Programmed {
+  return { sequence: 0 };
+}
+
+export const Programmed: MessageFns<Programmed> = {
+  encode(message: Programmed, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.sequence !== 0) {
+      writer.uint32(8).uint64(message.sequence);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Programmed {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseProgrammed();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.sequence = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;

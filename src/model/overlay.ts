@@ -1,0 +1,102 @@
+/**
+ * What a node is told of the overlay networks it takes part in: rows of the replicated state, cut
+ * down to what the data path acts on. A node gets the networks of its own tasks, and of those only
+ * (G9), and the ingress network, because every node answers for published ports.
+ */
+
+/** Where a node is found by the others' data path. */
+export interface OverlayHost {
+  /** Node id. */
+  readonly id: string;
+  /** Small and unique among the nodes there are; it names the host in MACs, marks and tables. */
+  readonly index: number;
+  /** IP address of its tunnels' end. */
+  readonly addr: string;
+  /** WireGuard public key, base64; empty: it cannot take part in encrypted networks. */
+  readonly publicKey: string;
+}
+
+export interface OverlaySubnet {
+  /** CIDR. */
+  readonly subnet: string;
+  readonly gateway: string;
+}
+
+export interface OverlayNetwork {
+  readonly id: string;
+  readonly name: string;
+  readonly vni: number;
+  readonly subnets: readonly OverlaySubnet[];
+  readonly internal: boolean;
+  readonly attachable: boolean;
+  readonly ingress: boolean;
+  readonly encrypted: boolean;
+  /** UDP port of its tunnels, unless it is encrypted. */
+  readonly dataPathPort: number;
+}
+
+export type PortProtocol = "tcp" | "udp" | "sctp";
+
+export interface OverlayPort {
+  readonly protocol: PortProtocol;
+  readonly published: number;
+  readonly target: number;
+}
+
+/** A service as it is known on one network. */
+export interface OverlayService {
+  /** overlayItemId(networkId, serviceId). */
+  readonly id: string;
+  readonly networkId: string;
+  readonly serviceId: string;
+  readonly name: string;
+  readonly aliases: readonly string[];
+  /** Without prefix length; empty when the name resolves to the tasks. */
+  readonly vip: string;
+  /** Published through every node; on the ingress network only. */
+  readonly ports: readonly OverlayPort[];
+}
+
+/** A task's (or plain container's) place on one network. */
+export interface OverlayEndpoint {
+  /** overlayItemId(networkId, taskId). */
+  readonly id: string;
+  readonly networkId: string;
+  readonly taskId: string;
+  /** Empty for a plain container. */
+  readonly serviceId: string;
+  /** The container's name. */
+  readonly name: string;
+  readonly nodeId: string;
+  /** Without prefix length. */
+  readonly addr: string;
+  /** New connections to its service may go to it: it runs, is healthy and is to go on. */
+  readonly serving: boolean;
+}
+
+export function overlayItemId(networkId: string, id: string): string {
+  return `${networkId}/${id}`;
+}
+
+export type OverlayKind = "host" | "network" | "service" | "endpoint";
+
+/** One change of a node's overlay tables. */
+export type OverlayChange =
+  | { readonly action: "update"; readonly kind: "host"; readonly item: OverlayHost }
+  | { readonly action: "update"; readonly kind: "network"; readonly item: OverlayNetwork }
+  | { readonly action: "update"; readonly kind: "service"; readonly item: OverlayService }
+  | { readonly action: "update"; readonly kind: "endpoint"; readonly item: OverlayEndpoint }
+  | { readonly action: "remove"; readonly kind: OverlayKind; readonly id: string };
+
+const OVERLAY_KINDS: ReadonlySet<string> = new Set(["host", "network", "service", "endpoint"]);
+
+export function isOverlayChange<T extends { readonly kind: string }>(
+  change: T | OverlayChange,
+): change is OverlayChange {
+  return OVERLAY_KINDS.has(change.kind);
+}
+
+/** The address of a CIDR (or of a plain address). */
+export function withoutPrefix(cidr: string): string {
+  return cidr.split("/")[0] ?? "";
+}

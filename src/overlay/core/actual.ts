@@ -1,0 +1,71 @@
+import { hostGateway, hostOfGateway, indexOfMac, TUNNEL_DEVICE } from "./names.ts";
+import type { TunnelConfig } from "./plan.ts";
+
+/** What `ip -j` and `bridge -j` say of a namespace, in the terms of a plan. */
+
+type Row = Readonly<Record<string, unknown>>;
+
+function rowsOf(json: string): readonly Row[] {
+  if (json.trim() === "") return [];
+  const parsed: unknown = JSON.parse(json);
+  return Array.isArray(parsed) ? (parsed as Row[]) : [];
+}
+
+function objectAt(row: Row, key: string): Row {
+  const value = row[key];
+  return typeof value === "object" && value !== null ? (value as Row) : {};
+}
+
+/** `ip -j -d link show vx0`; null when there is no such device. */
+export function parseLink(json: string): TunnelConfig | null {
+  const [row] = rowsOf(json);
+  if (row === undefined) return null;
+  const data = objectAt(objectAt(row, "linkinfo"), "info_data");
+  return {
+    vni: Number(data["id"] ?? 0),
+    index: indexOfMac(String(row["address"] ?? "")) ?? 0,
+    localAddr: String(data["local"] ?? data["local6"] ?? ""),
+    port: Number(data["port"] ?? 0),
+    mtu: Number(row["mtu"] ?? 0),
+  };
+}
+
+/** `ip -j route show`: addresses that other hosts have, by the host's index. */
+export function parseRoutes(json: string): ReadonlyMap<string, number> {
+  const routes = new Map<string, number>();
+  for (const { dst, gateway, dev } of rowsOf(json)) {
+    const index = typeof gateway === "string" ? hostOfGateway(gateway) : null;
+    if (typeof dst === "string" && dst !== "default" && dev === TUNNEL_DEVICE && index !== null) {
+      routes.set(dst, index);
+    }
+  }
+  return routes;
+}
+
+/** `ip -j neigh show dev vx0`: hosts whose gateway has the MAC address it should. */
+export function parseNeighbours(json: string): ReadonlySet<number> {
+  const known = new Set<number>();
+  for (const { dst, lladdr } of rowsOf(json)) {
+    const index = indexOfMac(String(lladdr ?? ""));
+    if (index !== null && dst === hostGateway(index)) known.add(index);
+  }
+  return known;
+}
+
+/** `bridge -j fdb show dev vx0`: tunnel ends by host, of hosts with a neighbour entry too. */
+export function parseFdb(json: string, known: ReadonlySet<number>): ReadonlyMap<number, string> {
+  const peers = new Map<number, string>();
+  for (const { mac, dst } of rowsOf(json)) {
+    const index = indexOfMac(String(mac ?? ""));
+    if (index !== null && typeof dst === "string" && known.has(index)) peers.set(index, dst);
+  }
+  return peers;
+}
+
+/** `ip -j addr show dev lo`: addresses but for loopback's own. */
+export function parseVips(json: string): ReadonlySet<string> {
+  const [row] = rowsOf(json);
+  const infos = row?.["addr_info"];
+  const addrs = Array.isArray(infos) ? (infos as Row[]).map(info => String(info["local"])) : [];
+  return new Set(addrs.filter(addr => addr !== "127.0.0.1" && addr !== "::1"));
+}

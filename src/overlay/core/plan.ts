@@ -1,0 +1,193 @@
+import type { OverlayEndpoint, OverlayNetwork, OverlayService } from "../../model/overlay.ts";
+import { tunnelPort } from "./names.ts";
+import type { NetworkTable, OverlayTable } from "./table.ts";
+
+/** The tunnel end of a network on this host. */
+export interface TunnelConfig {
+  readonly vni: number;
+  /** This host's index: its MAC address. */
+  readonly index: number;
+  /** The addresses tunnels come from and go to are of one family. */
+  readonly localAddr: string;
+  readonly port: number;
+  readonly mtu: number;
+}
+
+/** Published port: where its connections go, and how they are shared out. */
+export interface PublishedPort {
+  readonly target: number;
+  readonly backends: readonly string[];
+}
+
+/**
+ * What a network's namespace on this host is to hold. Sets and maps only: two plans made from the
+ * same tables are equal whatever the history that led to them.
+ */
+export interface NetworkPlan {
+  readonly networkId: string;
+  readonly tunnel: TunnelConfig;
+  readonly gateways: readonly string[];
+  readonly ingress: boolean;
+  /** Tunnel ends of the other hosts, by index. */
+  readonly peers: ReadonlyMap<number, string>;
+  /** Remote endpoints: address to index of the host. */
+  readonly routes: ReadonlyMap<string, number>;
+  /** Endpoints on this host that have joined. */
+  readonly locals: ReadonlySet<string>;
+  /** Virtual address to those that serve it, sorted. */
+  readonly vips: ReadonlyMap<string, readonly string[]>;
+  /** "tcp . 8080" to what serves it; on the ingress network. */
+  readonly ports: ReadonlyMap<string, PublishedPort>;
+}
+
+export interface PlanFacts {
+  readonly nodeId: string;
+  /** Addresses of endpoints that have joined here, by network. */
+  readonly joined: ReadonlyMap<string, ReadonlySet<string>>;
+  /** Networks that a container here is on, or about to join. */
+  readonly used: ReadonlySet<string>;
+  /** Where plain tunnels come from, and what fits through them. */
+  readonly underlay: { readonly mtu: number };
+  /** Inner address of each host in the encrypted mesh, by index; null = not available here. */
+  readonly mesh: MeshFacts | null;
+}
+
+export interface MeshFacts {
+  readonly mtu: number;
+  addrOf(index: number): string;
+}
+
+const NONE: ReadonlySet<string> = new Set();
+/** Outer IPv4, UDP, VXLAN and inner Ethernet headers (RFC 7348). */
+export const VXLAN_OVERHEAD_V4 = 50;
+export const VXLAN_OVERHEAD_V6 = 70;
+
+/**
+ * The plan of a network; null when this host should have none of it: it is not told of it, or
+ * cannot yet know its own place (no index so far).
+ */
+export function planNetwork(
+  table: OverlayTable,
+  networkId: string,
+  facts: PlanFacts,
+): NetworkPlan | null {
+  const rows = table.network(networkId);
+  const self = table.hosts.get(facts.nodeId);
+  if (rows === undefined || self === undefined) return null;
+  const locals = facts.joined.get(networkId) ?? NONE;
+  if (rows.network.ingress && !facts.used.has(networkId) && !publishes(rows)) return null;
+  const tunnel = tunnelConfig(rows.network, self, facts);
+  if (tunnel === null) return null;
+  const others = [...table.hosts.values()].filter(host => host.id !== facts.nodeId);
+  const usable = others.filter(host => !rows.network.encrypted || host.publicKey !== "");
+  const indexes = new Map(usable.map(host => [host.id, host.index]));
+  const endpoints = [...rows.endpoints.values()];
+  return {
+    networkId,
+    tunnel,
+    gateways: rows.network.subnets.map(({ gateway }) => gateway),
+    ingress: rows.network.ingress,
+    peers: new Map(usable.map(host => [host.index, vtepOf(rows.network, host, facts)])),
+    routes: routesOf(endpoints, indexes, locals),
+    locals,
+    vips: vipsOf(rows, endpoints),
+    ports: portsOf(rows, endpoints),
+  };
+}
+
+function publishes({ services }: NetworkTable): boolean {
+  return [...services.values()].some(({ ports }) => ports.length > 0);
+}
+
+function tunnelConfig(
+  network: OverlayNetwork,
+  self: { readonly index: number; readonly addr: string },
+  { underlay, mesh }: PlanFacts,
+): TunnelConfig | null {
+  const { vni } = network;
+  const common = { vni, index: self.index, port: tunnelPort(network) };
+  if (network.encrypted) {
+    if (mesh === null) return null;
+    return { ...common, localAddr: mesh.addrOf(self.index), mtu: mesh.mtu - VXLAN_OVERHEAD_V4 };
+  }
+  const overhead = self.addr.includes(":") ? VXLAN_OVERHEAD_V6 : VXLAN_OVERHEAD_V4;
+  return { ...common, localAddr: self.addr, mtu: underlay.mtu - overhead };
+}
+
+function vtepOf(
+  network: OverlayNetwork,
+  host: { readonly index: number; readonly addr: string },
+  { mesh }: PlanFacts,
+): string {
+  return network.encrypted && mesh !== null ? mesh.addrOf(host.index) : host.addr;
+}
+
+function routesOf(
+  endpoints: readonly OverlayEndpoint[],
+  indexes: ReadonlyMap<string, number>,
+  locals: ReadonlySet<string>,
+): ReadonlyMap<string, number> {
+  const routes = new Map<string, number>();
+  for (const { addr, nodeId } of endpoints) {
+    const index = indexes.get(nodeId);
+    if (index !== undefined && !locals.has(addr)) routes.set(addr, index);
+  }
+  return routes;
+}
+
+/** Addresses of what serves a service, sorted. */
+export function serversOf(
+  endpoints: readonly OverlayEndpoint[],
+  serviceId: string,
+): readonly string[] {
+  return endpoints
+    .filter(endpoint => endpoint.serving && endpoint.serviceId === serviceId)
+    .map(({ addr }) => addr)
+    .sort();
+}
+
+function byService(endpoints: readonly OverlayEndpoint[]): ReadonlyMap<string, string[]> {
+  const servers = new Map<string, string[]>();
+  for (const { serving, serviceId, addr } of endpoints) {
+    if (!serving || serviceId === "") continue;
+    const list = servers.get(serviceId);
+    if (list === undefined) servers.set(serviceId, [addr]);
+    else list.push(addr);
+  }
+  for (const list of servers.values()) list.sort();
+  return servers;
+}
+
+function vipsOf(
+  rows: NetworkTable,
+  endpoints: readonly OverlayEndpoint[],
+): ReadonlyMap<string, readonly string[]> {
+  const servers = byService(endpoints);
+  const vips = new Map<string, readonly string[]>();
+  if (rows.network.ingress) return vips;
+  for (const { vip, serviceId } of rows.services.values()) {
+    if (vip !== "") vips.set(vip, servers.get(serviceId) ?? []);
+  }
+  return vips;
+}
+
+function portsOf(
+  rows: NetworkTable,
+  endpoints: readonly OverlayEndpoint[],
+): ReadonlyMap<string, PublishedPort> {
+  const ports = new Map<string, PublishedPort>();
+  if (!rows.network.ingress) return ports;
+  const servers = byService(endpoints);
+  for (const service of byAge(rows.services.values())) {
+    for (const { protocol, published, target } of service.ports) {
+      const backends = servers.get(service.serviceId) ?? [];
+      ports.set(`${protocol} . ${published}`, { target, backends });
+    }
+  }
+  return ports;
+}
+
+/** A fixed order, so that what two services claimed at once would still end the same everywhere. */
+function byAge(services: Iterable<OverlayService>): OverlayService[] {
+  return [...services].sort((a, b) => (a.id < b.id ? -1 : 1));
+}

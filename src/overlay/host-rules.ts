@@ -1,0 +1,106 @@
+import { errorMessage } from "../base/errors.ts";
+import type { Logger } from "../base/logger.ts";
+import type { Commands } from "./commands.ts";
+import { UPLINK } from "./core/names.ts";
+import { HOST_TABLE, type HostRules, hostTableScript } from "./core/nft.ts";
+import { Lane, type LaneDeps } from "./lane.ts";
+import { inOrder } from "./namespaces.ts";
+
+/** Ours to use, evaluated before the Engine's own rules, and kept by it (Docker, "iptables"). */
+const USER_CHAIN = "DOCKER-USER";
+
+export interface HostProgramDeps extends LaneDeps {
+  readonly commands: Commands;
+  readonly rules: () => HostRules;
+  readonly logger: Logger;
+}
+
+/** Keeps the rules of the host's own namespace: published ports, and guards of encryption. */
+export class HostProgram {
+  readonly #deps: HostProgramDeps;
+  readonly #lane: Lane;
+  #script = "";
+  #listed: string | null = null;
+
+  constructor(deps: HostProgramDeps) {
+    this.#deps = deps;
+    this.#lane = new Lane("host rules", () => this.#sync(), deps);
+  }
+
+  sync(): Promise<void> {
+    return this.#lane.request();
+  }
+
+  settled(): Promise<void> {
+    return this.#lane.settled();
+  }
+
+  /** Puts right what other hands have changed; true when something was wrong. */
+  async audit(): Promise<boolean> {
+    if (this.#script === "") return false;
+    const script = this.#script;
+    const text = await this.#list();
+    if (script !== this.#script) return false;
+    const wrong = text === "" || (this.#listed !== null && text !== this.#listed);
+    if (wrong) {
+      this.#deps.logger.warn("the host's rules were changed by other hands: repairing them");
+      this.#script = "";
+      this.#listed = null;
+      await this.sync();
+    } else this.#listed = text;
+    await this.#openForwarding();
+    return wrong;
+  }
+
+  async #sync(): Promise<void> {
+    const rules = this.#deps.rules();
+    const script = hostTableScript(rules);
+    if (script === this.#script) return;
+    await this.#deps.commands.run(["nft", "-f", "-"], script);
+    this.#listed = null;
+    const first = this.#script === "";
+    this.#script = script;
+    if (first && rules.addr !== "") await this.#openForwarding();
+  }
+
+  /** Removes everything of this daemon's from the host's namespace. */
+  async remove(): Promise<void> {
+    this.#script = "";
+    await this.#quietly(["nft", "delete", "table", "ip", HOST_TABLE]);
+    await this.#quietly(["ip", "link", "del", UPLINK.hostDevice]);
+    for (const direction of ["-i", "-o"]) {
+      const rule = [direction, UPLINK.hostDevice, "-j", "ACCEPT"];
+      await this.#quietly(["iptables", "-w", "-D", USER_CHAIN, ...rule]);
+    }
+  }
+
+  /** Needed where the policy of FORWARD is DROP, which is what the Engine makes it. */
+  async #openForwarding(): Promise<void> {
+    if (this.#deps.rules().addr === "") return;
+    for (const direction of ["-i", "-o"]) {
+      const rule = [USER_CHAIN, direction, UPLINK.hostDevice, "-j", "ACCEPT"];
+      if (await this.#quietly(["iptables", "-w", "-C", ...rule])) continue;
+      // Without that chain the Engine does not drop, or does so in nftables of its own.
+      await this.#quietly(["iptables", "-w", "-I", ...rule]);
+    }
+  }
+
+  async #list(): Promise<string> {
+    try {
+      const command = ["nft", "-s", "list", "table", "ip", HOST_TABLE];
+      return inOrder(await this.#deps.commands.run(command));
+    } catch {
+      return "";
+    }
+  }
+
+  async #quietly(command: readonly string[]): Promise<boolean> {
+    try {
+      await this.#deps.commands.run(command);
+      return true;
+    } catch (error) {
+      this.#deps.logger.debug("command failed", { error: errorMessage(error) });
+      return false;
+    }
+  }
+}

@@ -1,0 +1,97 @@
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import type { TableSnapshot } from "./core/table.ts";
+import { StateFile } from "./state-file.ts";
+
+/** A network as this node's Engine knows it. The Engine says so once, when it makes it. */
+export interface EngineNetwork {
+  /** The Engine's own id. */
+  readonly id: string;
+  /** The cluster's. */
+  readonly networkId: string;
+  readonly internal: boolean;
+  readonly ingress: boolean;
+}
+
+/** A container's place on a network of this node. */
+export interface LocalEndpoint {
+  /** The Engine's id of it. */
+  readonly id: string;
+  readonly networkId: string;
+  readonly addr: string;
+  readonly mac: string;
+  readonly device: string;
+  /** Path of the container's network namespace; empty: it has not joined, or has left. */
+  readonly sandbox: string;
+}
+
+interface Stored {
+  readonly version: 1;
+  readonly networks: readonly EngineNetwork[];
+  readonly endpoints: readonly LocalEndpoint[];
+  /** By network/address: whom to ask for names that are not the cluster's. */
+  readonly nameservers: readonly (readonly [string, readonly string[]])[];
+}
+
+/** What this node must know of its own overlay networks after a restart, on disk. */
+export class LocalState {
+  readonly #file: StateFile<Stored>;
+  readonly #tables: StateFile<TableSnapshot>;
+  readonly networks = new Map<string, EngineNetwork>();
+  readonly endpoints = new Map<string, LocalEndpoint>();
+  readonly nameservers = new Map<string, readonly string[]>();
+
+  private constructor(dir: string) {
+    this.#file = new StateFile(join(dir, "local.json"));
+    this.#tables = new StateFile(join(dir, "tables.json"));
+  }
+
+  /** Throws data_loss when what is there cannot be read. */
+  static async open(dir: string): Promise<LocalState> {
+    await mkdir(dir, { recursive: true, mode: 0o700 });
+    const state = new LocalState(dir);
+    const stored = await state.#file.load();
+    for (const network of stored?.networks ?? []) state.networks.set(network.id, network);
+    for (const endpoint of stored?.endpoints ?? []) state.endpoints.set(endpoint.id, endpoint);
+    for (const [key, list] of stored?.nameservers ?? []) state.nameservers.set(key, list);
+    return state;
+  }
+
+  /** The tables as last told; null when there are none that can be used. */
+  async loadTables(): Promise<TableSnapshot | null> {
+    // Managers send them again: damage costs no more than the wait for that.
+    return this.#tables.load().catch(() => null);
+  }
+
+  saveTables(snapshot: () => TableSnapshot): Promise<void> {
+    return this.#tables.save(snapshot);
+  }
+
+  save(): Promise<void> {
+    return this.#file.save(() => ({
+      version: 1,
+      networks: [...this.networks.values()],
+      endpoints: [...this.endpoints.values()],
+      nameservers: [...this.nameservers],
+    }));
+  }
+
+  /** Addresses that have joined, by network. */
+  joined(): ReadonlyMap<string, ReadonlySet<string>> {
+    const joined = new Map<string, Set<string>>();
+    for (const { networkId, addr, sandbox } of this.endpoints.values()) {
+      if (sandbox === "") continue;
+      joined.set(networkId, (joined.get(networkId) ?? new Set()).add(addr));
+    }
+    return joined;
+  }
+
+  /** Networks that some container is on, or about to join. */
+  used(): ReadonlySet<string> {
+    return new Set([...this.endpoints.values()].map(({ networkId }) => networkId));
+  }
+
+  usesNetwork(networkId: string): boolean {
+    return this.used().has(networkId);
+  }
+}

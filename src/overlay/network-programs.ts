@@ -1,0 +1,202 @@
+import type { Logger } from "../base/logger.ts";
+import { namespaceOf } from "./core/names.ts";
+import { type NetworkPlan, type PlanFacts, planNetwork, type TunnelConfig } from "./core/plan.ts";
+import { diffNetwork, isEmpty, nothingYet, type Programmed } from "./core/program.ts";
+import type { OverlayTable } from "./core/table.ts";
+import type { DnsServer } from "./dns-server.ts";
+import { Lane, type LaneDeps } from "./lane.ts";
+import type { Namespaces } from "./namespaces.ts";
+
+export interface NetworkProgramsDeps extends LaneDeps {
+  readonly namespaces: Namespaces;
+  readonly table: OverlayTable;
+  readonly facts: () => PlanFacts;
+  /** Whether a container of this node is on the network. */
+  readonly inUse: (networkId: string) => boolean;
+  readonly openDns: (networkId: string, gateway: string) => Promise<DnsServer>;
+  /** A namespace was made: what containers had in the one before is gone. */
+  readonly onCreated: (plan: NetworkPlan) => Promise<void>;
+  /** What is programmed of a network has changed. */
+  readonly onProgrammed: (networkId: string) => void;
+  readonly logger: Logger;
+}
+
+interface Program {
+  readonly plan: NetworkPlan;
+  readonly programmed: Programmed;
+  /** What `nft list table` said when the rules were right; null: not asked since. */
+  ruleText: string | null;
+}
+
+/** Keeps the namespace of each network as its plan says. */
+export class NetworkPrograms {
+  readonly #deps: NetworkProgramsDeps;
+  readonly #lanes = new Map<string, Lane>();
+  readonly #programs = new Map<string, Program>();
+  /** What is there of them is not known: a run is under way, or has failed. */
+  readonly #unsure = new Set<string>();
+  readonly #dns = new Map<string, DnsServer>();
+
+  constructor(deps: NetworkProgramsDeps) {
+    this.#deps = deps;
+  }
+
+  /** Networks with a namespace here. */
+  ids(): string[] {
+    return [...this.#programs.keys()];
+  }
+
+  planOf(networkId: string): NetworkPlan | null {
+    return this.#programs.get(networkId)?.plan ?? null;
+  }
+
+  /** Resolves when the namespace is as the tables, as of now, want it. */
+  sync(networkId: string): Promise<void> {
+    let lane = this.#lanes.get(networkId);
+    if (lane === undefined) {
+      lane = new Lane(networkId, () => this.#sync(networkId), this.#deps);
+      this.#lanes.set(networkId, lane);
+    }
+    return lane.request();
+  }
+
+  /** Resolves when everything asked for so far is programmed. */
+  async settled(): Promise<void> {
+    await Promise.all([...this.#lanes.values()].map(lane => lane.settled()));
+  }
+
+  /** Why networks are not as they should be, by network. */
+  problems(): ReadonlyMap<string, string> {
+    const bad = [...this.#lanes].filter(([, lane]) => lane.problem !== "");
+    return new Map(bad.map(([id, lane]) => [id, lane.problem]));
+  }
+
+  close(): void {
+    for (const server of this.#dns.values()) server.close();
+    this.#dns.clear();
+  }
+
+  /**
+   * Compares what is there with what was put there, and puts right what differs. What it cannot
+   * read it makes anew. True when something was wrong.
+   */
+  async audit(networkId: string): Promise<boolean> {
+    const program = this.#programs.get(networkId);
+    if (program === undefined) return false;
+    const wrong = await this.#differs(networkId, program);
+    // It may have been programmed meanwhile: then what was read says nothing.
+    if (wrong === null || this.#programs.get(networkId) !== program) return false;
+    this.#deps.logger.warn("the data path was changed by other hands: repairing it", {
+      network: networkId,
+      what: wrong,
+    });
+    this.#unsure.add(networkId);
+    await this.sync(networkId);
+    return true;
+  }
+
+  async #differs(networkId: string, program: Program): Promise<string | null> {
+    const { namespaces } = this.#deps;
+    if (!(await namespaces.exists(networkId))) return "its namespace is gone";
+    const found = await namespaces.read(networkId);
+    if (found === null) return "its tunnel is gone";
+    if (!sameTunnel(found.tunnel, program.programmed.tunnel)) return "its tunnel is another";
+    const { ipAdd, bridgeAdd, ipDelete } = diffNetwork(
+      { ...withoutGateways(found, program.plan), rules: program.programmed.rules },
+      program.plan,
+      false,
+    ).batch;
+    if (ipAdd.length + bridgeAdd.length + ipDelete.length > 0) return "routes or neighbours";
+    if (program.plan.ingress && !(await namespaces.hasUplink(networkId))) return "its uplink";
+    const text = await namespaces.rules(networkId, program.plan.ingress);
+    if (program.ruleText === null) program.ruleText = text;
+    return text === program.ruleText ? null : "its rules";
+  }
+
+  async #sync(networkId: string): Promise<void> {
+    const { table, facts } = this.#deps;
+    const plan = planNetwork(table, networkId, facts());
+    if (plan === null) return this.#remove(networkId);
+    const known = this.#unsure.has(networkId) ? undefined : this.#programs.get(networkId);
+    const adopted = known === undefined;
+    let programmed = known?.programmed ?? (await this.#adopt(plan));
+    this.#unsure.add(networkId);
+    if (!sameTunnel(programmed.tunnel, plan.tunnel)) {
+      await this.#deps.namespaces.makeTunnel(plan);
+      programmed = { ...nothingYet(plan.tunnel), vips: programmed.vips, rules: programmed.rules };
+    }
+    const { batch, next } = diffNetwork(programmed, plan, adopted);
+    if (!isEmpty(batch)) await this.#deps.namespaces.apply(networkId, batch);
+    const ruleText = await this.#ruleText(plan, adopted || batch.nft !== "", known);
+    this.#programs.set(networkId, { plan, programmed: next, ruleText });
+    this.#unsure.delete(networkId);
+    await this.#serveNames(plan);
+    this.#deps.onProgrammed(networkId);
+  }
+
+  /** Right after they were loaded the rules are what they should be. */
+  async #ruleText(
+    plan: NetworkPlan,
+    changed: boolean,
+    known: Program | undefined,
+  ): Promise<string | null> {
+    if (!changed) return known?.ruleText ?? null;
+    // The first text is read at once; later ones when an audit comes, since big tables take time.
+    return known === undefined ? this.#deps.namespaces.rules(plan.networkId, plan.ingress) : null;
+  }
+
+  /** What is there, or a namespace just made. */
+  async #adopt(plan: NetworkPlan): Promise<Programmed> {
+    const { namespaces } = this.#deps;
+    const { networkId } = plan;
+    if (!(await namespaces.exists(networkId))) {
+      this.#closeDns(networkId);
+      await namespaces.create(plan);
+      await this.#deps.onCreated(plan);
+      if (plan.ingress) await namespaces.makeUplink(networkId);
+      return nothingYet(plan.tunnel);
+    }
+    await namespaces.prepare(plan);
+    if (plan.ingress && !(await namespaces.hasUplink(networkId))) {
+      await namespaces.makeUplink(networkId);
+    }
+    const found = await namespaces.read(networkId);
+    if (found !== null) return withoutGateways(found, plan);
+    await namespaces.makeTunnel(plan);
+    return nothingYet(plan.tunnel);
+  }
+
+  async #remove(networkId: string): Promise<void> {
+    if (this.#deps.inUse(networkId)) return;
+    this.#closeDns(networkId);
+    this.#programs.delete(networkId);
+    await this.#deps.namespaces.remove(networkId);
+    this.#deps.onProgrammed(networkId);
+  }
+
+  async #serveNames({ networkId, ingress, gateways }: NetworkPlan): Promise<void> {
+    const gateway = gateways[0];
+    if (ingress || gateway === undefined || this.#dns.has(networkId)) return;
+    this.#dns.set(networkId, await this.#deps.openDns(networkId, gateway));
+    this.#deps.logger.info("network is here", { network: namespaceOf(networkId) });
+  }
+
+  #closeDns(networkId: string): void {
+    this.#dns.get(networkId)?.close();
+    this.#dns.delete(networkId);
+  }
+}
+
+function sameTunnel(a: TunnelConfig, b: TunnelConfig): boolean {
+  return (
+    a.vni === b.vni &&
+    a.index === b.index &&
+    a.localAddr === b.localAddr &&
+    a.port === b.port &&
+    a.mtu === b.mtu
+  );
+}
+
+function withoutGateways(found: Programmed, { gateways }: NetworkPlan): Programmed {
+  return { ...found, vips: new Set([...found.vips].filter(vip => !gateways.includes(vip))) };
+}

@@ -1,0 +1,447 @@
+import { TaskGroup, withSignal } from "../base/async.ts";
+import { type Clock, sleep, type Timer } from "../base/clock.ts";
+import { errorMessage, SwarmError } from "../base/errors.ts";
+import type { Logger } from "../base/logger.ts";
+import type { Rng } from "../base/rng.ts";
+import type { AssignedTask } from "../model/assignment.ts";
+import { type OverlayChange, type OverlayNetwork, withoutPrefix } from "../model/overlay.ts";
+import type { NetworkAttachment, OverlayCapability } from "../model/rows.ts";
+import type { PreparedNetworks, TaskNetworks } from "../worker/networks.ts";
+import type { Commands } from "./commands.ts";
+import { NAMESPACE_PREFIX, namespaceOf } from "./core/names.ts";
+import { NetworkNames, resolve } from "./core/names-index.ts";
+import type { HostRules } from "./core/nft.ts";
+import type { NetworkPlan, PlanFacts } from "./core/plan.ts";
+import { OverlayTable } from "./core/table.ts";
+import { type Asker, DnsServer } from "./dns-server.ts";
+import { openDnsSockets } from "./dns-sockets.ts";
+import { HOST_SERVERS, Upstream } from "./dns-upstream.ts";
+import { HostProgram } from "./host-rules.ts";
+import type { LaneDeps } from "./lane.ts";
+import { type LocalEndpoint, LocalState } from "./local-state.ts";
+import { Namespaces } from "./namespaces.ts";
+import { ipamMethods, networkDriverMethods } from "./network-driver.ts";
+import { NetworkPrograms } from "./network-programs.ts";
+import { PluginServer } from "./plugin-server.ts";
+import { listNamespaces, probeHost, underlayMtu } from "./probe.ts";
+
+/** How often what is there is compared with what should be. */
+export const AUDIT_INTERVAL_MS = 3_000;
+const AUDITS_AT_ONCE = 4;
+/** Tables reach the disk so long after a change: managers send them again anyway. */
+const SAVE_TABLES_DELAY_MS = 2_000;
+/** How long a task that is to be stopped keeps its open connections. */
+const QUIESCE_TIMEOUT_MS = 3_000;
+const QUIESCE_POLL_MS = 100;
+/** What is there from before the start is put in order before the Engine is answered. */
+const START_TIMEOUT_MS = 10_000;
+
+export interface OverlayOptions {
+  readonly nodeId: string;
+  /** Folder for what must outlive a restart. */
+  readonly dir: string;
+  /** Where the Engine finds the plugin. */
+  readonly pluginSocket: string;
+  /** This host's address in the data path. */
+  readonly addr: string;
+}
+
+/** The Engine's side of networks; may be called only outside of the plugin's handlers. */
+export interface EngineSide {
+  ensure(network: OverlayNetwork, signal: AbortSignal): Promise<string>;
+  remove(engineId: string, signal: AbortSignal): Promise<void>;
+}
+
+export interface OverlayDeps {
+  readonly engine: EngineSide;
+  readonly commands: Commands;
+  readonly clock: Clock;
+  readonly rng: Rng;
+  readonly logger: Logger;
+}
+
+/** Overlay networks of this node: namespaces, virtual addresses, names and published ports. */
+export class Overlay implements TaskNetworks {
+  readonly #options: OverlayOptions;
+  readonly #deps: OverlayDeps;
+  readonly #stop = new AbortController();
+  readonly #table = new OverlayTable();
+  readonly #names = new Map<string, NetworkNames>();
+  readonly #state: LocalState;
+  readonly #namespaces: Namespaces;
+  readonly #programs: NetworkPrograms;
+  readonly #host: HostProgram;
+  readonly #upstream: Upstream;
+  readonly #server: PluginServer;
+  #problem = "";
+  #mtu = 0;
+  /** Managers have said what is this node's: what else is here is left over. */
+  #confirmed = false;
+  #saveTimer: Timer | null = null;
+
+  private constructor(options: OverlayOptions, deps: OverlayDeps, state: LocalState) {
+    this.#options = options;
+    this.#deps = deps;
+    this.#state = state;
+    const lanes: LaneDeps = { ...deps, signal: this.#stop.signal };
+    this.#upstream = new Upstream(deps);
+    this.#namespaces = new Namespaces(deps);
+    this.#programs = new NetworkPrograms({
+      ...lanes,
+      namespaces: this.#namespaces,
+      table: this.#table,
+      facts: () => this.#facts(),
+      inUse: networkId => state.usesNetwork(networkId),
+      openDns: (networkId, gateway) => this.#openDns(networkId, gateway),
+      onCreated: plan => this.#plugAgain(plan),
+      onProgrammed: () => void this.#host.sync(),
+    });
+    this.#host = new HostProgram({ ...lanes, ...deps, rules: () => this.#hostRules() });
+    const ports = {
+      state,
+      network: (networkId: string) => this.#networkFacts(networkId),
+      plug: (endpoint: LocalEndpoint) => this.#plug(endpoint),
+      unplug: ({ networkId, device }: LocalEndpoint) => this.#namespaces.unplug(networkId, device),
+      sync: (networkId: string) => this.#programs.sync(networkId),
+      lease: (networkId: string) => this.#lease(networkId),
+      release: async () => undefined,
+    };
+    const methods = { ...networkDriverMethods(ports), ...ipamMethods(ports) };
+    this.#server = new PluginServer({ socketPath: options.pluginSocket, methods }, deps);
+  }
+
+  static async open(options: OverlayOptions, deps: OverlayDeps): Promise<Overlay> {
+    return new Overlay(options, deps, await LocalState.open(options.dir));
+  }
+
+  /**
+   * Puts in order what is there, then answers the Engine: it may ask at once for a container of
+   * before. What cannot be done here is said once and kept as the reason.
+   */
+  async start(): Promise<void> {
+    const { commands, logger, clock } = this.#deps;
+    const facts = await probeHost(commands);
+    for (const warning of facts.warnings) logger.warn("overlay networks are limited", { warning });
+    this.#problem = facts.problem;
+    this.#mtu = await underlayMtu(this.#options.addr);
+    if (this.#problem === "") {
+      const tables = await this.#state.loadTables();
+      if (tables !== null) this.#table.restore(tables);
+      await this.#forgetDeadEndpoints();
+      const ready = Promise.all(this.#table.networkIds().map(id => this.#programs.sync(id)));
+      await Promise.race([ready, sleep(clock, START_TIMEOUT_MS, this.#stop.signal)]);
+      this.#problem = await this.#listen();
+    }
+    if (this.#problem === "") return;
+    logger.error("overlay networks are off on this node", { reason: this.#problem });
+  }
+
+  async #listen(): Promise<string> {
+    try {
+      await this.#server.listen();
+      return "";
+    } catch (error) {
+      return `cannot serve the Engine's plugin socket: ${errorMessage(error)}`;
+    }
+  }
+
+  /** Looks after the data path until the signal aborts; it stays as it is then. */
+  async run(signal: AbortSignal): Promise<void> {
+    const group = new TaskGroup(signal);
+    if (this.#problem === "") group.start("overlay audit", inner => this.#auditLoop(inner));
+    await new Promise<void>(done => {
+      if (group.signal.aborted) done();
+      group.signal.addEventListener("abort", () => done(), { once: true });
+    });
+    this.#stop.abort(new SwarmError("canceled", "shutting down"));
+    this.#saveTimer?.cancel();
+    this.#programs.close();
+    if (this.#problem === "") {
+      await this.#server.close();
+      await this.#state.saveTables(() => this.#table.snapshot());
+    }
+    await group.close();
+  }
+
+  /** Removes everything of this node's networks: it leaves the cluster, its tasks are gone. */
+  async clear(signal: AbortSignal): Promise<void> {
+    if (this.#problem !== "") return;
+    this.#table.apply([], true);
+    for (const { id } of [...this.#state.networks.values()]) {
+      await this.#deps.engine.remove(id, signal);
+    }
+    this.#state.endpoints.clear();
+    this.#state.networks.clear();
+    this.#state.nameservers.clear();
+    await Promise.all(this.#programs.ids().map(id => this.#programs.sync(id)));
+    await this.#host.remove();
+    await this.#state.save();
+    await this.#state.saveTables(() => this.#table.snapshot());
+  }
+
+  async capability(): Promise<OverlayCapability> {
+    return { addr: this.#options.addr, publicKey: "", problem: this.#problem };
+  }
+
+  apply(changes: readonly OverlayChange[], complete: boolean): void {
+    if (changes.length === 0 && !complete) return;
+    const touched = this.#table.apply(changes, complete);
+    for (const id of touched) this.#names.delete(id);
+    if (this.#problem !== "") return;
+    for (const id of touched) void this.#programs.sync(id);
+    this.#saveTimer ??= this.#deps.clock.setTimer("overlay-tables", SAVE_TABLES_DELAY_MS, () => {
+      this.#saveTimer = null;
+      void this.#saveTables();
+    });
+    if (complete) this.#confirmed = true;
+  }
+
+  async programmed(): Promise<void> {
+    if (this.#problem !== "") return;
+    await this.#programs.settled();
+    await this.#host.settled();
+  }
+
+  async prepare({ task, spec }: AssignedTask, signal: AbortSignal): Promise<PreparedNetworks> {
+    if (this.#problem !== "") {
+      const text = `overlay networks are not available on this node: ${this.#problem}`;
+      throw new SwarmError("failed_precondition", text);
+    }
+    // The ingress network last: the others' names and devices come first.
+    const ordered = [...task.networks].sort(
+      (a, b) => Number(this.#isIngress(a.networkId)) - Number(this.#isIngress(b.networkId)),
+    );
+    const own = spec.TaskTemplate?.ContainerSpec?.DNSConfig?.Nameservers ?? [];
+    const endpoints: PreparedNetworks["endpoints"][number][] = [];
+    let nameserver = "";
+    for (const attachment of ordered) {
+      const network = await this.#ready(attachment.networkId, signal);
+      const networkId = await withSignal(this.#deps.engine.ensure(network, signal), signal);
+      const addr = withoutPrefix(attachment.addresses[0] ?? "");
+      // Aliases are answered by this cluster's own name server, for all tasks of the service.
+      endpoints.push({ networkId, endpoint: { IPAMConfig: { IPv4Address: addr } } });
+      if (!network.ingress) nameserver ||= network.subnets[0]?.gateway ?? "";
+    }
+    await this.#keepNameservers(ordered, own);
+    return { endpoints, nameservers: nameserver === "" ? own : [nameserver] };
+  }
+
+  async quiesce({ task }: AssignedTask, signal: AbortSignal): Promise<void> {
+    if (task.serviceId === "" || this.#problem !== "") return;
+    const { clock, logger } = this.#deps;
+    const joined = this.#state.joined();
+    const places = task.networks
+      .map(({ networkId, addresses }) => ({ networkId, addr: withoutPrefix(addresses[0] ?? "") }))
+      .filter(({ networkId, addr }) => joined.get(networkId)?.has(addr));
+    const untilMs = clock.monoMs() + QUIESCE_TIMEOUT_MS;
+    try {
+      while (places.length > 0 && clock.monoMs() < untilMs) {
+        const open = await Promise.all(
+          places.map(({ networkId, addr }) => this.#namespaces.connections(networkId, addr)),
+        );
+        if (open.every(count => count === 0)) return;
+        await sleep(clock, QUIESCE_POLL_MS, signal);
+      }
+    } catch (error) {
+      signal.throwIfAborted();
+      logger.debug("cannot count the connections of a task", { error: errorMessage(error) });
+    }
+  }
+
+  #isIngress(networkId: string): boolean {
+    return this.#table.network(networkId)?.network.ingress ?? false;
+  }
+
+  /** The network, programmed. Throws `unavailable` while this node has not been told of it. */
+  async #ready(networkId: string, signal: AbortSignal): Promise<OverlayNetwork> {
+    const network = this.#table.network(networkId)?.network;
+    if (network === undefined) {
+      throw new SwarmError("unavailable", `this node does not know the network ${networkId} yet`);
+    }
+    if (network.encrypted) {
+      const text = `network ${network.name} is encrypted: encryption is not available on this node`;
+      throw new SwarmError("failed_precondition", text);
+    }
+    if (this.#table.hosts.get(this.#options.nodeId) === undefined) {
+      throw new SwarmError("unavailable", "this node has no index in the data path yet");
+    }
+    await withSignal(this.#programs.sync(networkId), signal);
+    return network;
+  }
+
+  async #keepNameservers(
+    attachments: readonly NetworkAttachment[],
+    own: readonly string[],
+  ): Promise<void> {
+    const keys = attachments.map(({ networkId, addresses }) =>
+      placeKey(networkId, withoutPrefix(addresses[0] ?? "")),
+    );
+    let changed = false;
+    for (const key of keys) {
+      if (own.length > 0) this.#state.nameservers.set(key, own);
+      changed = own.length > 0 || this.#state.nameservers.delete(key) || changed;
+    }
+    if (changed) await this.#state.save();
+  }
+
+  #facts(): PlanFacts {
+    return {
+      nodeId: this.#options.nodeId,
+      joined: this.#state.joined(),
+      used: this.#state.used(),
+      underlay: { mtu: this.#mtu },
+      mesh: null,
+    };
+  }
+
+  #hostRules(): HostRules {
+    const plans = this.#programs.ids().flatMap(id => this.#programs.planOf(id) ?? []);
+    const ingress = plans.find(plan => plan.ingress);
+    const ports = [...(ingress?.ports.keys() ?? [])].sort();
+    return { addr: ingress === undefined ? "" : this.#options.addr, ports, guardedPort: 0 };
+  }
+
+  #networkFacts(
+    networkId: string,
+  ): { readonly internal: boolean; readonly ingress: boolean; readonly gateway: string } | null {
+    const network = this.#table.network(networkId)?.network;
+    if (network === undefined) return null;
+    const gateway = network.subnets[0]?.gateway ?? "";
+    return { internal: network.internal, ingress: network.ingress, gateway };
+  }
+
+  async #plug(endpoint: LocalEndpoint): Promise<void> {
+    const { networkId } = endpoint;
+    if (this.#programs.planOf(networkId) === null) await this.#programs.sync(networkId);
+    const plan = this.#programs.planOf(networkId);
+    if (plan === null) {
+      throw new SwarmError("unavailable", `network ${networkId} is not ready on this node`);
+    }
+    await this.#namespaces.plug(plan, endpoint);
+  }
+
+  /** After a namespace was lost the containers' ends are made anew in their own namespaces. */
+  async #plugAgain(plan: NetworkPlan): Promise<void> {
+    for (const endpoint of this.#state.endpoints.values()) {
+      if (endpoint.networkId !== plan.networkId || endpoint.sandbox === "") continue;
+      this.#deps.logger.warn("a container lost its network with the namespace", {
+        network: plan.networkId,
+        addr: endpoint.addr,
+      });
+    }
+  }
+
+  async #lease(networkId: string): Promise<string> {
+    const name = this.#table.network(networkId)?.network.name ?? networkId;
+    const text = `network ${name} gives addresses to tasks of services only`;
+    throw new SwarmError("failed_precondition", text);
+  }
+
+  async #openDns(networkId: string, gateway: string): Promise<DnsServer> {
+    const sockets = await openDnsSockets(namespaceOf(networkId), gateway);
+    const { clock, logger } = this.#deps;
+    const askerOf = (addr: string): Asker => this.#askerOf(networkId, addr);
+    return new DnsServer(sockets, { upstream: this.#upstream, clock, logger, askerOf });
+  }
+
+  /** A container asks for names on all its networks, whichever of their servers it asks. */
+  #askerOf(networkId: string, addr: string): Asker {
+    const all = [...this.#state.endpoints.values()];
+    const own = all.find(one => one.networkId === networkId && one.addr === addr);
+    const others =
+      own === undefined || own.sandbox === ""
+        ? []
+        : all.filter(one => one.sandbox === own.sandbox && one.id !== own.id);
+    const ids = [networkId, ...others.map(one => one.networkId)].filter(id => !this.#isIngress(id));
+    const networks = ids.flatMap(id => this.#namesOf(id) ?? []);
+    const outside = ids.some(id => this.#table.network(id)?.network.internal === false);
+    const nameservers = this.#state.nameservers.get(placeKey(networkId, addr)) ?? [HOST_SERVERS];
+    return {
+      answer: query => resolve(networks, query),
+      nameservers: outside || others.length >= ids.length ? nameservers : [],
+    };
+  }
+
+  #namesOf(networkId: string): NetworkNames | null {
+    const known = this.#names.get(networkId);
+    if (known !== undefined) return known;
+    const table = this.#table.network(networkId);
+    if (table === undefined) return null;
+    const names = new NetworkNames(table);
+    this.#names.set(networkId, names);
+    return names;
+  }
+
+  async #saveTables(): Promise<void> {
+    try {
+      await this.#state.saveTables(() => this.#table.snapshot());
+    } catch (error) {
+      this.#deps.logger.warn("cannot save the overlay tables", { error: errorMessage(error) });
+    }
+  }
+
+  async #auditLoop(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      await sleep(this.#deps.clock, AUDIT_INTERVAL_MS, signal);
+      try {
+        await this.#audit(signal);
+      } catch (error) {
+        signal.throwIfAborted();
+        this.#deps.logger.info("cannot check the data path", { error: errorMessage(error) });
+      }
+    }
+  }
+
+  async #audit(signal: AbortSignal): Promise<void> {
+    await this.#forgetDeadEndpoints();
+    await this.#host.audit();
+    const ids = this.#programs.ids();
+    const next = async (): Promise<void> => {
+      for (let id = ids.shift(); id !== undefined; id = ids.shift()) {
+        signal.throwIfAborted();
+        await this.#programs.audit(id);
+      }
+    };
+    await Promise.all(Array.from({ length: AUDITS_AT_ONCE }, next));
+    if (this.#confirmed) await this.#removeLeftovers(signal);
+  }
+
+  /** No Leave is heard for a container that ended while this daemon was away. */
+  async #forgetDeadEndpoints(): Promise<void> {
+    const joined = [...this.#state.endpoints.values()].filter(({ sandbox }) => sandbox !== "");
+    const dead: LocalEndpoint[] = [];
+    for (const networkId of new Set(joined.map(endpoint => endpoint.networkId))) {
+      const devices = await this.#namespaces.devices(networkId).catch(() => null);
+      // Without its namespace the network is for the audit to mend.
+      if (devices === null) continue;
+      dead.push(...joined.filter(one => one.networkId === networkId && !devices.has(one.device)));
+    }
+    // Only what has not changed while the devices were being listed.
+    const gone = dead.filter(endpoint => this.#state.endpoints.get(endpoint.id) === endpoint);
+    for (const { id, networkId } of gone) {
+      this.#state.endpoints.delete(id);
+      void this.#programs.sync(networkId);
+    }
+    if (gone.length > 0) await this.#state.save();
+  }
+
+  /** The Engine's networks, and namespaces, of networks that are not this node's any more. */
+  async #removeLeftovers(signal: AbortSignal): Promise<void> {
+    for (const { id, networkId } of [...this.#state.networks.values()]) {
+      if (this.#table.network(networkId) !== undefined) continue;
+      if (!this.#state.usesNetwork(networkId)) await this.#deps.engine.remove(id, signal);
+    }
+    const known = new Set([
+      ...this.#table.networkIds().map(namespaceOf),
+      ...[...this.#state.endpoints.values()].map(({ networkId }) => namespaceOf(networkId)),
+    ]);
+    for (const name of await listNamespaces()) {
+      if (!name.startsWith(NAMESPACE_PREFIX) || known.has(name)) continue;
+      await this.#namespaces.remove(name.slice(NAMESPACE_PREFIX.length));
+    }
+  }
+}
+
+function placeKey(networkId: string, addr: string): string {
+  return `${networkId}/${addr}`;
+}

@@ -1,0 +1,111 @@
+import { readdir, readFile } from "node:fs/promises";
+import { networkInterfaces } from "node:os";
+import { errorMessage } from "../base/errors.ts";
+import type { Commands } from "./commands.ts";
+import { vipTable } from "./core/nft.ts";
+
+/** What this host has for overlay networks. */
+export interface HostFacts {
+  /** Why there can be none here; empty: there can. */
+  readonly problem: string;
+  /** What works less well, and why. */
+  readonly warnings: readonly string[];
+}
+
+/** Programs without which there is no data path, and what to ask them. */
+const NEEDED: readonly (readonly string[])[] = [
+  ["ip", "-V"],
+  ["bridge", "-V"],
+  ["nft", "--version"],
+  ["nsenter", "--version"],
+];
+const WANTED: readonly { readonly command: readonly string[]; readonly off: string }[] = [
+  {
+    command: ["conntrack", "--version"],
+    off: "UDP flows stay with a backend that has gone, and a task is stopped without waiting for its connections (install conntrack)",
+  },
+  {
+    command: ["iptables", "--version"],
+    off: "published ports stay closed where the policy of FORWARD is DROP (install iptables)",
+  },
+];
+const PROBE_NAMESPACE = "swarmd-probe";
+const PROBE_DEVICE = "vxprobe";
+/** The last one, which no network is given. */
+const PROBE_VNI = 0xff_ffff;
+const DEFAULT_MTU = 1_500;
+
+/** Tries what the data path is made of: names what is missing instead of failing later. */
+export async function probeHost(commands: Commands): Promise<HostFacts> {
+  const problem = (await missingPrograms(commands)) || (await missingFeatures(commands));
+  const warnings: string[] = [];
+  for (const { command, off } of WANTED) {
+    const works = await succeeds(commands, command);
+    if (!works) warnings.push(`no ${command[0]}: ${off}`);
+  }
+  return { problem, warnings };
+}
+
+async function missingPrograms(commands: Commands): Promise<string> {
+  if (process.getuid?.() !== 0) return "the daemon does not run as root";
+  const missing: string[] = [];
+  for (const command of NEEDED) {
+    if (!(await succeeds(commands, command))) missing.push(command[0] ?? "");
+  }
+  if (missing.length === 0) return "";
+  return `missing programs: ${missing.join(", ")} (packages iproute2, nftables, util-linux)`;
+}
+
+/** A namespace, a tunnel and a table with maps, made and removed again. */
+async function missingFeatures(commands: Commands): Promise<string> {
+  const ns = PROBE_NAMESPACE;
+  const steps: readonly (readonly [string, readonly string[], string])[] = [
+    ["network namespaces", ["ip", "netns", "add", ns], ""],
+    [
+      "VXLAN",
+      ["ip", "-n", ns, "-batch", "-"],
+      `link add ${PROBE_DEVICE} type vxlan id ${PROBE_VNI} dstport 4789 nolearning\n`,
+    ],
+    ["nftables NAT with maps", inProbe(["nft", "-f", "-"]), vipTable("169.254.254.1")],
+  ];
+  try {
+    await succeeds(commands, ["ip", "netns", "del", ns]);
+    for (const [what, command, input] of steps) {
+      try {
+        await commands.run(command, input);
+      } catch (error) {
+        return `the kernel or its tools lack ${what}: ${errorMessage(error)}`;
+      }
+    }
+    return "";
+  } finally {
+    await succeeds(commands, ["ip", "netns", "del", ns]);
+  }
+}
+
+function inProbe(command: readonly string[]): readonly string[] {
+  return ["nsenter", `--net=/run/netns/${PROBE_NAMESPACE}`, ...command];
+}
+
+async function succeeds(commands: Commands, command: readonly string[]): Promise<boolean> {
+  try {
+    await commands.run(command);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** MTU of the device that has the address; the usual one when none has. */
+export async function underlayMtu(addr: string): Promise<number> {
+  const interfaces = Object.entries(networkInterfaces());
+  const found = interfaces.find(([, addrs]) => addrs?.some(({ address }) => address === addr));
+  if (found === undefined) return DEFAULT_MTU;
+  const text = await readFile(`/sys/class/net/${found[0]}/mtu`, "utf8").catch(() => "");
+  return Number(text.trim()) || DEFAULT_MTU;
+}
+
+/** Names of the network namespaces there are. */
+export async function listNamespaces(): Promise<readonly string[]> {
+  return readdir("/run/netns").catch(() => []);
+}

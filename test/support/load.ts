@@ -1,0 +1,90 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import type { Lab } from "../lab/lab.ts";
+import type { Container } from "./e2e.ts";
+
+/** Many requests from outside the cluster. */
+export interface Load {
+  readonly failed: number;
+  /** Bodies, in order of arrival. */
+  readonly answers: readonly string[];
+  /** Each kind once. */
+  readonly errors: readonly string[];
+}
+
+const CONCURRENCY = 8;
+const TIMEOUT_MS = 300_000;
+
+/** A new connection for each request; one is failed when it has no whole answer within 5 s. */
+const SCRIPT = `
+const { get } = await import("node:http");
+const [urls, count, concurrency] = JSON.parse(process.argv[1]);
+const answers = [], errors = new Set();
+let next = 0, failed = 0;
+const ask = url => new Promise(resolve => {
+  const fail = error => { failed += 1; errors.add(url + " " + (error.code ?? error.message)); resolve(); };
+  const request = get(url, { agent: false, timeout: 5000 }, answer => {
+    let text = "";
+    answer.on("data", chunk => { text += chunk; });
+    answer.on("error", fail);
+    answer.on("end", () => {
+      if (answer.statusCode !== 200) return fail(new Error("status " + answer.statusCode));
+      answers.push(text.trim());
+      resolve();
+    });
+  });
+  request.on("timeout", () => request.destroy(new Error("timeout")));
+  request.on("error", fail);
+});
+const worker = async () => { while (next < count) { next += 1; await ask(urls[next % urls.length]); } };
+await Promise.all(Array.from({ length: concurrency }, worker));
+console.log(JSON.stringify({ failed, answers, errors: [...errors] }));
+`;
+
+/** `count` requests over all urls in turn. */
+export async function requestMany(lab: Lab, urls: readonly string[], count: number): Promise<Load> {
+  const what = JSON.stringify([urls, count, Math.min(CONCURRENCY, count)]);
+  const command = [process.execPath, "--input-type=module", "-e", SCRIPT, what];
+  const { code, stdout, stderr } = await lab.asClient(command, { timeoutMs: TIMEOUT_MS });
+  if (code !== 0) throw new Error(`the client failed: ${stderr}`);
+  return JSON.parse(stdout) as Load;
+}
+
+/** Answers each datagram with the address it came from. */
+const UDP_ECHO = `
+const socket = require("node:dgram").createSocket("udp4");
+socket.on("message", (_, from) => socket.send(from.address, from.port, from.address));
+socket.bind(7, () => console.log("ready"));
+`;
+const UDP_ASK = `
+const [host, port] = JSON.parse(process.argv[1]);
+const socket = require("node:dgram").createSocket("udp4");
+setTimeout(() => { console.log("no answer"); process.exit(); }, 3000);
+socket.on("message", text => { console.log(String(text)); process.exit(); });
+socket.send("x", port, host);
+`;
+
+export interface UdpEcho {
+  stop(): void;
+}
+
+/** On UDP port 7, in the network of a container: its image has no server for datagrams. */
+export async function startUdpEcho(lab: Lab, container: Container): Promise<UdpEcho> {
+  const host = lab.host(container.host);
+  const pid = (await host.docker(["inspect", "-f", "{{.State.Pid}}", container.id])).trim();
+  const enter = ["nsenter", "-t", pid, "-n", process.execPath, "-e", UDP_ECHO];
+  const [program = "", ...args] = host.execCommand(enter);
+  const child: ChildProcess = spawn(program, args, { stdio: ["ignore", "pipe", "inherit"] });
+  await new Promise<void>((resolve, reject) => {
+    child.once("exit", code => reject(new Error(`the UDP server ended with ${code}`)));
+    child.stdout?.once("data", () => resolve());
+  });
+  child.removeAllListeners("exit");
+  return { stop: () => void child.kill("SIGKILL") };
+}
+
+/** What a client outside the cluster is answered; "no answer" after 3 s. */
+export async function askUdp(lab: Lab, host: string, port: number): Promise<string> {
+  const what = JSON.stringify([host, port]);
+  const { stdout } = await lab.asClient([process.execPath, "-e", UDP_ASK, what]);
+  return stdout.trim();
+}
