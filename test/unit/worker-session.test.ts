@@ -62,6 +62,7 @@ class Rig {
     const agent: AgentPort = {
       describe: async () => ({ hostname: "w1" }) as NodeDescription,
       applyAssignments: async () => undefined,
+      programmed: async () => undefined,
       readLogs: () => readLogs(),
     };
     const dial = (addr: string): DispatcherClient => {
