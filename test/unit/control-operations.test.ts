@@ -203,6 +203,22 @@ t.test("an update is a new spec version with the one before to go back to", asyn
   t.ok(rig.store.view.table("serviceSpecs").get(`${id}.3`));
 });
 
+t.test("a service as large as swarm mode takes can be made, scaled and removed", async t => {
+  const rig = controlRig();
+  const large = (bytes: number, replicas: number) =>
+    aSpec("large", {
+      TaskTemplate: { ContainerSpec: { Image: "app:1", Env: [`A=${"x".repeat(bytes)}`] } },
+      Mode: { Replicated: { Replicas: replicas } },
+    });
+  await create(rig, { ...large(1_450_000, 1), Name: "created" });
+  await create(rig, large(1_000_000, 1));
+  // Swarm mode ends at half of its 1.5 MB here: the spec and the one before are one object.
+  await update(rig, "large", large(1_000_000, 0));
+  t.equal(rig.store.view.serviceByName("large")?.spec.Mode?.Replicated?.Replicas, 0);
+  t.match(await refused(create(rig, { ...large(1_600_000, 1), Name: "no" })), /^400 .* smaller/);
+  await rig.client.call("service.remove", { ref: "large" }, never);
+});
+
 t.test("every update of a job is one more execution", async t => {
   const rig = controlRig();
   const job = aSpec("job", { Mode: { ReplicatedJob: { MaxConcurrent: 1, TotalCompletions: 2 } } });

@@ -1,5 +1,6 @@
 import t from "tap";
 import { randomInt, SeededRng } from "../../src/base/rng.ts";
+import { MAX_ENTRY_BYTES } from "../../src/raft/driver/options.ts";
 import { nextTurn } from "../../src/raft/driver/turns.ts";
 import { HeldClock } from "../support/held-clock.ts";
 import { outcomeOf, peerOf, RaftGroup } from "../support/raft-group.ts";
@@ -291,7 +292,7 @@ t.test("proposals are bounded", async t => {
   await group.startVoters(3);
   const { driver } = group.member(1);
   await t.rejects(driver.propose(new Uint8Array(), group.never), { code: "invalid_argument" });
-  const large = new Uint8Array(1_572_864);
+  const large = new Uint8Array(MAX_ENTRY_BYTES);
   await t.rejects(driver.propose(Buffer.alloc(large.length + 1), group.never), {
     code: "invalid_argument",
   });

@@ -48,7 +48,7 @@ export const DRIVER_DEFAULTS = {
 } as const satisfies Partial<DriverOptions>;
 
 /** A single proposal; below gRPC's message limit of 4 MiB with room for a batch around it. */
-export const MAX_ENTRY_BYTES = 1_572_864;
+export const MAX_ENTRY_BYTES = 3 << 20;
 const MAX_MESSAGE_BYTES = 512 << 10;
 const MAX_INFLIGHT_MESSAGES = 256;
 const MAX_INFLIGHT_BYTES = 16 << 20;

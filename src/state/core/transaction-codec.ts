@@ -5,8 +5,11 @@ import { TASK_STATES } from "../../model/task-state.ts";
 
 /** Written into every entry; a manager that does not know it must not guess. */
 export const TRANSACTION_FORMAT = 1;
-/** Bytes of one encoded transaction (swarm mode: 1.5 MB, SwarmKit memory.go). */
-export const MAX_TRANSACTION_BYTES = 1.5 * 1024 * 1024;
+/**
+ * Bytes of one encoded transaction. Twice swarm mode's 1.5 MB (SwarmKit memory.go): here a service's
+ * spec is written twice, as its present one and as a version, and what swarm mode takes must fit.
+ */
+export const MAX_TRANSACTION_BYTES = 3 * 1024 * 1024;
 /** Changes in one transaction (SwarmKit MaxChangesPerTransaction). */
 export const MAX_CHANGES_PER_TRANSACTION = 200;
 
@@ -28,7 +31,8 @@ export function encodeTransaction(tx: Transaction): Uint8Array {
   if (bytes.length > MAX_TRANSACTION_BYTES) {
     throw new SwarmError(
       "invalid_argument",
-      `a transaction of ${bytes.length} bytes is above ${MAX_TRANSACTION_BYTES}: make it smaller`,
+      `the change takes ${bytes.length} bytes in the log, more than the ${MAX_TRANSACTION_BYTES} of ` +
+        "one entry: make its spec smaller (each version of a service's spec is kept)",
     );
   }
   return bytes;
