@@ -70,7 +70,8 @@ async function dialBack(deps: MembershipDeps, peer: PeerInfo, signal: AbortSigna
   const { clients, clusterId } = deps;
   const options = { nodeId: peer.nodeId, signal, timeoutMs: DIAL_BACK_TIMEOUT_MS };
   try {
-    const answer = await clients.unary(RaftService.probe, peer.addr, { clusterId }, options);
+    const request = { clusterId, snapshot: undefined };
+    const answer = await clients.unary(RaftService.probe, peer.addr, request, options);
     if (answer.raftId !== peer.raftId) throw new Error("another member of the group answers there");
   } catch (error) {
     throw new SwarmError(

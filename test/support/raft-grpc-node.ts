@@ -30,6 +30,8 @@ export interface GrpcNodeOptions extends Partial<DriverOptions> {
   readonly dir: string;
   /** host:port; a free port when absent. */
   readonly addr?: string;
+  /** What the others are told; `addr` when absent. */
+  readonly advertise?: string;
   /** What the log replicates into; `machine` when absent. */
   readonly stateMachine?: StateMachine;
   readonly log?: Logger;
@@ -67,7 +69,7 @@ export class GrpcNode {
   static async start(options: GrpcNodeOptions): Promise<GrpcNode> {
     const { raftId, dir, log = silentLogger } = options;
     const addr = options.addr ?? `127.0.0.1:${await freePort()}`;
-    const self: PeerInfo = { raftId, nodeId: `node-${raftId}`, addr };
+    const self: PeerInfo = { raftId, nodeId: `node-${raftId}`, addr: options.advertise ?? addr };
     const rng = new SeededRng(raftId);
     const common = { clock: realClock, rng, log };
     const transport = new GrpcRaftTransport(
@@ -115,7 +117,7 @@ export class GrpcNode {
   }
 }
 
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const server = createServer();
   await new Promise<void>(resolve => server.listen(0, "127.0.0.1", resolve));
   const { port } = server.address() as AddressInfo;

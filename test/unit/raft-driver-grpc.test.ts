@@ -1,3 +1,4 @@
+import { connect, createServer, type Server, type Socket } from "node:net";
 import { performance } from "node:perf_hooks";
 import t, { type Test } from "tap";
 import { silentLogger } from "../../src/base/logger.ts";
@@ -5,11 +6,11 @@ import { SeededRng } from "../../src/base/rng.ts";
 import { newMessage } from "../../src/raft/core/message.ts";
 import type { Message } from "../../src/raft/core/types.ts";
 import { crc32c } from "../../src/raft/storage/crc32c.ts";
-import { EntryPacker, encodeMessage } from "../../src/raft/transport/codec.ts";
+import { EntryPacker, encodeMessage, encodeMeta } from "../../src/raft/transport/codec.ts";
 import { PeerSender } from "../../src/raft/transport/peer-sender.ts";
 import type { SnapshotChunk } from "../../src/rpc/gen/swarmd/v1/raft.ts";
 import { eventually } from "../support/eventually.ts";
-import { dialPlainly, GRPC_CLUSTER_ID, GrpcNode } from "../support/raft-grpc-node.ts";
+import { dialPlainly, freePort, GRPC_CLUSTER_ID, GrpcNode } from "../support/raft-grpc-node.ts";
 import { VirtualClock } from "../support/virtual-clock.ts";
 
 const never = new AbortController().signal;
@@ -104,6 +105,76 @@ t.test("a late joiner gets a snapshot of several megabytes", async t => {
   await first.stop();
 });
 
+/** Passes connections on to a port, and cuts the first that has carried so many bytes. */
+class CuttingProxy {
+  readonly #server: Server;
+  readonly #cutAfterBytes: number;
+  bytes = 0;
+  cuts = 0;
+
+  constructor(toPort: number, cutAfterBytes: number) {
+    this.#cutAfterBytes = cutAfterBytes;
+    this.#server = createServer(client => this.#pass(client, connect(toPort, "127.0.0.1")));
+  }
+
+  async listen(): Promise<string> {
+    await new Promise<void>(resolve => this.#server.listen(0, "127.0.0.1", resolve));
+    const bound = this.#server.address();
+    return `127.0.0.1:${typeof bound === "object" ? bound?.port : ""}`;
+  }
+
+  close(): void {
+    this.#server.close();
+  }
+
+  #pass(client: Socket, server: Socket): void {
+    let carried = 0;
+    client.on("data", bytes => {
+      carried += bytes.length;
+      this.bytes += bytes.length;
+      if (carried < this.#cutAfterBytes || this.cuts > 0) return;
+      this.cuts += 1;
+      client.destroy();
+      server.destroy();
+    });
+    for (const [from, to] of [[client, server] as const, [server, client] as const]) {
+      from.on("error", () => to.destroy());
+      from.on("close", () => to.destroy());
+      from.pipe(to);
+    }
+  }
+}
+
+t.test("a snapshot whose transfer breaks goes on where it was", async t => {
+  const options = { snapshotEntries: 20, logEntriesForSlowFollowers: 2 };
+  const first = at(await startVoters(t, 1, options), 0);
+  const text = "x".repeat(400_000);
+  for (let i = 0; i < 20; i += 1) await first.driver.propose(Buffer.from(`${i}${text}`), never);
+  await eventually(() => first.driver.stats().snapshotsTaken >= 1, { what: "a snapshot" });
+  const port = await freePort();
+  const proxy = new CuttingProxy(port, 5_000_000);
+  const late = await GrpcNode.start({
+    raftId: 2,
+    start: "join",
+    dir: `${t.testdirName}/late`,
+    addr: `127.0.0.1:${port}`,
+    advertise: await proxy.listen(),
+    ...options,
+  });
+  await first.driver.addMember(late.self, never);
+  await eventually(() => first.driver.status().conf.voters.length === 2 && agreed([first, late]), {
+    what: "the late joiner votes",
+  });
+  t.equal(proxy.cuts, 1, "the transfer was cut off");
+  t.match(late.driver.stats(), { snapshotsReceived: 1 });
+  t.match(first.driver.stats(), { snapshotsSent: 1, snapshotFailures: 0 });
+  const sent = 20 * text.length;
+  t.ok(proxy.bytes > sent && proxy.bytes < 1.3 * sent, `${proxy.bytes} bytes for ${sent}`);
+  await late.stop();
+  await first.stop();
+  proxy.close();
+});
+
 /** Sends one call's worth of snapshot chunks; the status details it ends with, or "ok". */
 function install(node: GrpcNode, bodies: readonly SnapshotChunk["body"][]): Promise<string> {
   const client = dialPlainly(node.self);
@@ -111,6 +182,19 @@ function install(node: GrpcNode, bodies: readonly SnapshotChunk["body"][]): Prom
     const call = client.installSnapshot(error => resolve(error?.details ?? "ok"));
     for (const body of bodies) call.write({ body });
     call.end();
+  }).finally(() => client.close());
+}
+
+/** How much of the snapshot of that index, term 9, the node says it has. */
+function partAt(node: GrpcNode, index: number): Promise<number> {
+  const client = dialPlainly(node.self);
+  const { conf } = node.driver.status();
+  const snapshot = encodeMeta({ index, term: 9, conf });
+  return new Promise<number>((resolve, reject) => {
+    client.probe({ clusterId: GRPC_CLUSTER_ID, snapshot }, (error, reply) => {
+      if (error === null) resolve(reply.snapshotBytes);
+      else reject(error);
+    });
   }).finally(() => client.close());
 }
 
@@ -123,9 +207,13 @@ t.test("strangers, wrong addressees and damaged snapshots are refused", async t 
     term: 9,
     snapshot: { index: 900, term: 9, conf },
   });
-  const header = (message: Message, clusterId = GRPC_CLUSTER_ID): SnapshotChunk["body"] => ({
+  const header = (
+    message: Message,
+    clusterId = GRPC_CLUSTER_ID,
+    fromBytes = 0,
+  ): SnapshotChunk["body"] => ({
     $case: "header",
-    value: { clusterId, message: encodeMessage(message) ?? undefined },
+    value: { clusterId, message: encodeMessage(message) ?? undefined, fromBytes },
   });
   const value = Buffer.from("state");
   const data: SnapshotChunk["body"] = { $case: "data", value };
@@ -139,6 +227,15 @@ t.test("strangers, wrong addressees and damaged snapshots are refused", async t 
   t.match(await install(node, [data, good]), /not a snapshot stream/);
   t.match(await install(node, [header(snap, "other"), data, good]), /another cluster/);
   t.match(await install(node, [header({ ...snap, to: 3 }), data, good]), /3 does not live here/);
+  t.equal(await partAt(node, 900), value.length, "what a cut call brought is kept");
+  t.equal(await partAt(node, 901), 0);
+  const at4 = header(snap, GRPC_CLUSTER_ID, 4);
+  t.match(await install(node, [at4, data, good]), /has brought is gone/, "not where it ended");
+  t.equal(await partAt(node, 900), 0);
+  await install(node, [header(snap), data]);
+  const at5 = header(snap, GRPC_CLUSTER_ID, value.length);
+  t.match(await install(node, [at5, trailer(1)]), /checksum is wrong/);
+  t.equal(await partAt(node, 900), 0, "and what proves wrong is not");
   const stale = { ...snap, term: 0 };
   t.equal(await install(node, [header(stale), data, good]), "ok", "an old one is only ignored");
   t.equal(node.driver.stats().snapshotsReceived, 0);

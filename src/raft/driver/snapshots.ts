@@ -79,10 +79,10 @@ export class Snapshots {
     const writer = await storage.newSnapshot(meta);
     return {
       write: chunk => writer.write(chunk),
-      commit: async () => {
+      commit: async (latest = message) => {
         await writer.commit();
         this.received += 1;
-        this.#deliver(message);
+        this.#deliver(latest);
       },
       abort: () => writer.abort(),
     };
@@ -97,8 +97,8 @@ export class Snapshots {
   #ignored(message: Message): SnapshotSink {
     return {
       write: () => Promise.resolve(),
-      commit: () => {
-        this.#deliver(message);
+      commit: (latest = message) => {
+        this.#deliver(latest);
         return Promise.resolve();
       },
       abort: () => Promise.resolve(),
@@ -116,7 +116,7 @@ export class Snapshots {
     try {
       const snapshot = await this.#namingMember(message);
       log.info("sending a snapshot", { to: message.to, index: snapshot.index });
-      const chunks = storage.readSnapshot(snapshot);
+      const chunks = { [Symbol.asyncIterator]: () => iterate(storage.readSnapshot(snapshot)) };
       await transport.sendSnapshot({ ...message, snapshot }, chunks, this.#signal);
       this.sent += 1;
       ok = true;
@@ -187,4 +187,8 @@ function names(conf: ConfState, raftId: number): boolean {
     conf.learners.includes(raftId) ||
     conf.votersOutgoing.includes(raftId)
   );
+}
+
+function iterate<T>(values: AsyncIterable<T>): AsyncIterator<T> {
+  return values[Symbol.asyncIterator]();
 }

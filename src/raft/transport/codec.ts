@@ -110,7 +110,7 @@ export function decodeMessage(wire: WireMessage): Message | null {
   };
 }
 
-function encodeMeta({ index, term, conf }: SnapshotMeta): WireMeta {
+export function encodeMeta({ index, term, conf }: SnapshotMeta): WireMeta {
   return {
     index,
     term,
@@ -122,7 +122,7 @@ function encodeMeta({ index, term, conf }: SnapshotMeta): WireMeta {
   };
 }
 
-function decodeMeta({ index, term, ...conf }: WireMeta): SnapshotMeta {
+export function decodeMeta({ index, term, ...conf }: WireMeta): SnapshotMeta {
   return { index, term, conf };
 }
 

@@ -7,7 +7,7 @@ import type { ProbeReply, RaftClient, RaftServer } from "../../rpc/gen/swarmd/v1
 import type { Message, RaftId } from "../core/types.ts";
 import type { PeerInfo } from "../ports.ts";
 import { EntryPacker } from "./codec.ts";
-import { type AnyCall, Inbound, Refusal } from "./inbound.ts";
+import { type AnyCall, Inbound } from "./inbound.ts";
 import { PeerSender, type SenderCounters } from "./peer-sender.ts";
 import type {
   ProbeAnswer,
@@ -15,6 +15,7 @@ import type {
   TransportHandler,
   TransportStats,
 } from "./raft-transport.ts";
+import { Refusal } from "./refusal.ts";
 import { sendSnapshot } from "./snapshot-sender.ts";
 
 /**
@@ -135,7 +136,7 @@ export class GrpcRaftTransport implements RaftTransport {
     }
     const { clock } = this.#deps;
     const job = { clusterId: this.#options.clusterId, message, chunks };
-    await sendSnapshot(job, { client: this.#deps.dial(peer), clock }, signal);
+    await sendSnapshot(job, { dial: () => this.#deps.dial(peer), clock }, signal);
   }
 
   async probe(peer: PeerInfo, signal: AbortSignal): Promise<ProbeAnswer> {
@@ -246,11 +247,16 @@ function askWho(client: RaftClient, clusterId: string, options: AskOptions): Pro
   return new Promise((resolve, reject) => {
     const { deadline, signal } = options;
     const onAbort = (): void => call.cancel();
-    const call = client.probe({ clusterId }, new Metadata(), { deadline }, (error, reply) => {
-      signal.removeEventListener("abort", onAbort);
-      if (error === null) resolve(reply);
-      else reject(error);
-    });
+    const call = client.probe(
+      { clusterId, snapshot: undefined },
+      new Metadata(),
+      { deadline },
+      (error, reply) => {
+        signal.removeEventListener("abort", onAbort);
+        if (error === null) resolve(reply);
+        else reject(error);
+      },
+    );
     if (signal.aborted) call.cancel();
     else signal.addEventListener("abort", onAbort, { once: true });
   });

@@ -18,23 +18,11 @@ import type {
 } from "../../rpc/gen/swarmd/v1/raft.ts";
 import type { Message, RaftId } from "../core/types.ts";
 import type { PeerInfo } from "../ports.ts";
-import { crc32c } from "../storage/crc32c.ts";
-import { decodeMessage } from "./codec.ts";
-import type { SnapshotSink, TransportHandler } from "./raft-transport.ts";
+import { decodeMessage, decodeMeta } from "./codec.ts";
+import type { TransportHandler } from "./raft-transport.ts";
+import { Refusal } from "./refusal.ts";
+import { SnapshotReceiver, SnapshotRemains } from "./snapshot-receiver.ts";
 import { SNAPSHOT_IDLE_MS } from "./snapshot-sender.ts";
-
-/** A refusal with a gRPC status; the sender tries again later. */
-export class Refusal extends Error {
-  readonly code: status;
-  /** What gRPC sends to the caller. */
-  readonly details: string;
-
-  constructor(code: status, message: string) {
-    super(message);
-    this.code = code;
-    this.details = message;
-  }
-}
 
 /** A call as far as its peer's identity goes. */
 export type AnyCall =
@@ -69,6 +57,7 @@ export class Inbound {
   readonly #options: InboundOptions;
   readonly #deps: InboundDeps;
   readonly #streams = new Map<RaftId, InboundStream>();
+  readonly #remains: SnapshotRemains;
   #handler: TransportHandler | null = null;
   received = 0;
   refused = 0;
@@ -76,6 +65,7 @@ export class Inbound {
   constructor(options: InboundOptions, deps: InboundDeps) {
     this.#options = options;
     this.#deps = deps;
+    this.#remains = new SnapshotRemains(deps);
   }
 
   start(handler: TransportHandler): void {
@@ -84,6 +74,7 @@ export class Inbound {
 
   close(): void {
     this.#handler = null;
+    this.#remains.drop();
     for (const { call } of this.#streams.values()) call.end();
     this.#streams.clear();
   }
@@ -111,17 +102,21 @@ export class Inbound {
 
   async installSnapshot(call: ServerReadableStream<SnapshotChunk, unknown>): Promise<void> {
     const watchdog = this.#watch(call);
-    const receiver = new SnapshotReceiver(message => this.#openSnapshot(call, message));
+    const receiver = new SnapshotReceiver(this.#options, {
+      remains: this.#remains,
+      check: message => this.#checkSnapshot(call, message),
+      open: message => this.#running().openSnapshot(message),
+    });
     try {
       for await (const chunk of call) {
         watchdog.feed();
-        await receiver.take(chunk, this.#options.clusterId);
+        await receiver.take(chunk);
         watchdog.feed();
       }
       receiver.checkComplete();
     } catch (error) {
       this.refused += 1;
-      await receiver.abort();
+      await receiver.fail();
       throw this.#refuse(error);
     } finally {
       watchdog.stop();
@@ -133,7 +128,11 @@ export class Inbound {
     if (call.request.clusterId !== this.#options.clusterId) throw this.#otherCluster();
     const { raftId, nodeId } = this.#options.self;
     const { clusterId } = this.#options;
-    return { raftId, nodeId, clusterId, lastIndex: handler.lastIndex() };
+    const { snapshot } = call.request;
+    const { bytes, crc } =
+      snapshot === undefined ? { bytes: 0, crc: 0 } : this.#remains.of(decodeMeta(snapshot));
+    const lastIndex = handler.lastIndex();
+    return { raftId, nodeId, clusterId, lastIndex, snapshotBytes: bytes, snapshotCrc32c: crc };
   }
 
   #running(): TransportHandler {
@@ -198,8 +197,8 @@ export class Inbound {
     this.#handler?.onPeerLost(raftId);
   }
 
-  async #openSnapshot(call: AnyCall, message: Message): Promise<SnapshotSink> {
-    const handler = this.#running();
+  #checkSnapshot(call: AnyCall, message: Message): void {
+    this.#running();
     if (message.kind !== "snap" || message.snapshot === null) {
       throw new Refusal(status.INVALID_ARGUMENT, "a snapshot is announced by a snap message");
     }
@@ -210,7 +209,6 @@ export class Inbound {
     if (this.#deps.nodeIdOf !== null && known?.peer.nodeId !== this.#deps.nodeIdOf(call)) {
       throw new Refusal(status.PERMISSION_DENIED, "the snapshot is not from the peer it names");
     }
-    return handler.openSnapshot(message);
   }
 
   #watch(call: ServerReadableStream<SnapshotChunk, unknown>): { feed(): void; stop(): void } {
@@ -235,55 +233,5 @@ export class Inbound {
     }
     this.#deps.log.warn("raft call failed", { error: errorMessage(error) });
     return new Refusal(status.INTERNAL, errorMessage(error));
-  }
-}
-
-/** Header, data, trailer: in this order, and checked. */
-class SnapshotReceiver {
-  readonly #open: (message: Message) => Promise<SnapshotSink>;
-  #sink: SnapshotSink | null = null;
-  #bytes = 0;
-  #crc = 0;
-  #complete = false;
-
-  constructor(open: (message: Message) => Promise<SnapshotSink>) {
-    this.#open = open;
-  }
-
-  async take({ body }: SnapshotChunk, clusterId: string): Promise<void> {
-    if (body === undefined || this.#complete) throw this.#malformed();
-    if (body.$case === "header") {
-      const message = body.value.message === undefined ? null : decodeMessage(body.value.message);
-      if (this.#sink !== null || message === null) throw this.#malformed();
-      if (body.value.clusterId !== clusterId) {
-        throw new Refusal(status.FAILED_PRECONDITION, "this node belongs to another cluster");
-      }
-      this.#sink = await this.#open(message);
-      return;
-    }
-    if (this.#sink === null) throw this.#malformed();
-    if (body.$case === "data") {
-      this.#bytes += body.value.length;
-      this.#crc = crc32c(body.value, this.#crc);
-      await this.#sink.write(body.value);
-      return;
-    }
-    if (body.value.bytes !== this.#bytes || body.value.crc32c !== this.#crc) {
-      throw new Refusal(status.DATA_LOSS, "the snapshot's checksum is wrong");
-    }
-    await this.#sink.commit();
-    this.#complete = true;
-  }
-
-  checkComplete(): void {
-    if (!this.#complete) throw new Refusal(status.ABORTED, "the snapshot was cut short");
-  }
-
-  async abort(): Promise<void> {
-    await this.#sink?.abort();
-  }
-
-  #malformed(): Refusal {
-    return new Refusal(status.INVALID_ARGUMENT, "not a snapshot stream");
   }
 }

@@ -4,8 +4,11 @@ import type { PeerInfo } from "../ports.ts";
 /** Where a snapshot on its way in goes. */
 export interface SnapshotSink {
   write(chunk: Uint8Array): Promise<void>;
-  /** Durable and given to the core. */
-  commit(): Promise<void>;
+  /**
+   * Durable and given to the core: with `message` when it was announced again since the sink was
+   * opened, because its transfer broke and went on.
+   */
+  commit(message?: Message): Promise<void>;
   /** Idempotent; no effect after commit. */
   abort(): Promise<void>;
 }
@@ -47,7 +50,10 @@ export interface RaftTransport {
   setPeers(peers: readonly PeerInfo[]): void;
   /** Never waits: a full or broken queue drops the message and calls `onUnreachable`. */
   send(message: Message): void;
-  /** Resolves when the receiver has the snapshot on disk; rejects on any failure. */
+  /**
+   * Resolves when the receiver has the snapshot on disk; rejects on any failure. A transfer that
+   * breaks goes on where it was: `chunks` may be read several times, from the beginning.
+   */
   sendSnapshot(
     message: Message,
     chunks: AsyncIterable<Uint8Array>,

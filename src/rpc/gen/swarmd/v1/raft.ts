@@ -90,12 +90,16 @@ export interface SnapshotChunk {
 export interface SnapshotHeader {
   clusterId: string;
   /** The snap message that the receiver gives to its core when the snapshot is durable. */
-  message: RaftMessage | undefined;
+  message:
+    | RaftMessage
+    | undefined;
+  /** So many bytes are left out: the receiver has them. */
+  fromBytes: number;
 }
 
 export interface SnapshotTrailer {
+  /** Of the whole snapshot, and CRC32C of it, with what an earlier call has brought. */
   bytes: number;
-  /** CRC32C of all data. */
   crc32c: number;
 }
 
@@ -104,6 +108,8 @@ export interface SnapshotReply {
 
 export interface ProbeRequest {
   clusterId: string;
+  /** Set to ask how much of this snapshot is there. */
+  snapshot: RaftSnapshotMeta | undefined;
 }
 
 export interface ProbeReply {
@@ -111,6 +117,9 @@ export interface ProbeReply {
   nodeId: string;
   clusterId: string;
   lastIndex: number;
+  /** What an earlier call has brought of the snapshot, and CRC32C of it. */
+  snapshotBytes: number;
+  snapshotCrc32c: number;
 }
 
 function createBaseRaftBatch(): RaftBatch {
@@ -771,7 +780,7 @@ export const SnapshotChunk: MessageFns<SnapshotChunk> = {
 };
 
 function createBaseSnapshotHeader(): SnapshotHeader {
-  return { clusterId: "", message: undefined };
+  return { clusterId: "", message: undefined, fromBytes: 0 };
 }
 
 export const SnapshotHeader: MessageFns<SnapshotHeader> = {
@@ -781,6 +790,9 @@ export const SnapshotHeader: MessageFns<SnapshotHeader> = {
     }
     if (message.message !== undefined) {
       RaftMessage.encode(message.message, writer.uint32(18).fork()).join();
+    }
+    if (message.fromBytes !== 0) {
+      writer.uint32(24).uint64(message.fromBytes);
     }
     return writer;
   },
@@ -812,6 +824,14 @@ export const SnapshotHeader: MessageFns<SnapshotHeader> = {
             }
 
             message.message = RaftMessage.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.fromBytes = longToNumber(reader.uint64());
             continue;
           }
         }
@@ -920,13 +940,16 @@ export const SnapshotReply: MessageFns<SnapshotReply> = {
 };
 
 function createBaseProbeRequest(): ProbeRequest {
-  return { clusterId: "" };
+  return { clusterId: "", snapshot: undefined };
 }
 
 export const ProbeRequest: MessageFns<ProbeRequest> = {
   encode(message: ProbeRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.clusterId !== "") {
       writer.uint32(10).string(message.clusterId);
+    }
+    if (message.snapshot !== undefined) {
+      RaftSnapshotMeta.encode(message.snapshot, writer.uint32(18).fork()).join();
     }
     return writer;
   },
@@ -952,6 +975,14 @@ export const ProbeRequest: MessageFns<ProbeRequest> = {
             message.clusterId = reader.string();
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.snapshot = RaftSnapshotMeta.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -966,7 +997,7 @@ export const ProbeRequest: MessageFns<ProbeRequest> = {
 };
 
 function createBaseProbeReply(): ProbeReply {
-  return { raftId: 0, nodeId: "", clusterId: "", lastIndex: 0 };
+  return { raftId: 0, nodeId: "", clusterId: "", lastIndex: 0, snapshotBytes: 0, snapshotCrc32c: 0 };
 }
 
 export const ProbeReply: MessageFns<ProbeReply> = {
@@ -982,6 +1013,12 @@ export const ProbeReply: MessageFns<ProbeReply> = {
     }
     if (message.lastIndex !== 0) {
       writer.uint32(32).uint64(message.lastIndex);
+    }
+    if (message.snapshotBytes !== 0) {
+      writer.uint32(40).uint64(message.snapshotBytes);
+    }
+    if (message.snapshotCrc32c !== 0) {
+      writer.uint32(48).uint32(message.snapshotCrc32c);
     }
     return writer;
   },
@@ -1031,6 +1068,22 @@ export const ProbeReply: MessageFns<ProbeReply> = {
             message.lastIndex = longToNumber(reader.uint64());
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.snapshotBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.snapshotCrc32c = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1060,7 +1113,10 @@ export const RaftService = {
     responseSerialize: (value: RaftAck): Buffer => Buffer.from(RaftAck.encode(value).finish()),
     responseDeserialize: (value: Buffer): RaftAck => RaftAck.decode(value),
   },
-  /** One snapshot: first the header, then chunks, then the trailer. */
+  /**
+   * One snapshot: first the header, then chunks, then the trailer. What arrived of a call that broke
+   * is kept for a while; Probe tells how much, and the next call goes on from there.
+   */
   installSnapshot: {
     path: "/swarmd.v1.Raft/InstallSnapshot" as const,
     requestStream: true as const,
@@ -1088,7 +1144,10 @@ export interface RaftServer extends UntypedServiceImplementation {
    * The hello and each empty batch are acknowledged, so that a silent peer is noticed.
    */
   stream: handleBidiStreamingCall<RaftBatch, RaftAck>;
-  /** One snapshot: first the header, then chunks, then the trailer. */
+  /**
+   * One snapshot: first the header, then chunks, then the trailer. What arrived of a call that broke
+   * is kept for a while; Probe tells how much, and the next call goes on from there.
+   */
   installSnapshot: handleClientStreamingCall<SnapshotChunk, SnapshotReply>;
   /** Dial-back: who answers at this address. */
   probe: handleUnaryCall<ProbeRequest, ProbeReply>;
@@ -1102,7 +1161,10 @@ export interface RaftClient extends Client {
   stream(): ClientDuplexStream<RaftBatch, RaftAck>;
   stream(options: Partial<CallOptions>): ClientDuplexStream<RaftBatch, RaftAck>;
   stream(metadata: Metadata, options?: Partial<CallOptions>): ClientDuplexStream<RaftBatch, RaftAck>;
-  /** One snapshot: first the header, then chunks, then the trailer. */
+  /**
+   * One snapshot: first the header, then chunks, then the trailer. What arrived of a call that broke
+   * is kept for a while; Probe tells how much, and the next call goes on from there.
+   */
   installSnapshot(
     callback: (error: ServiceError | null, response: SnapshotReply) => void,
   ): ClientWritableStream<SnapshotChunk>;
