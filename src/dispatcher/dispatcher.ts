@@ -20,6 +20,9 @@ import { StatusBatcher } from "./status-batcher.ts";
 const GRACE_PERIODS = 2;
 /** A node beats this many times a period, so one lost beat means nothing. */
 const BEATS_PER_PERIOD = 5;
+/** Periods outside of these are taken as the nearest one: a timer holds no more than 24.8 days. */
+const MIN_PERIOD_MS = 1_000;
+const MAX_PERIOD_MS = 24 * 3_600_000;
 const LIVENESS_CHECK_MS = 250;
 const MAX_CHECK_GAP_MS = 2_000;
 /**
@@ -144,7 +147,8 @@ export class Dispatcher {
   #periodMs(): number {
     const [cluster] = this.#deps.store.view.table("cluster").all();
     assert(cluster !== undefined, "a leader has a cluster row");
-    return Math.max(1_000, cluster.spec.Dispatcher.HeartbeatPeriod / NS_PER_MS);
+    const askedMs = cluster.spec.Dispatcher.HeartbeatPeriod / NS_PER_MS;
+    return Math.min(MAX_PERIOD_MS, Math.max(MIN_PERIOD_MS, askedMs));
   }
 
   #expect(node: Node): void {
@@ -220,18 +224,24 @@ export class Dispatcher {
     }
     this.#sessions.set(session.nodeId, session);
     this.#askToRenew();
-    session.send({
-      body: {
-        $case: "welcome",
-        value: {
-          sessionId: session.id,
-          heartbeatMs: Math.floor(this.#periodMs() / BEATS_PER_PERIOD),
-        },
-      },
-    });
+    session.send(this.#welcomeOf(session));
     session.send(this.#managersFor(session.nodeId));
     session.sendComplete(store.view);
     this.logs.onSession(session.nodeId);
+  }
+
+  /** Said again when the period changes. */
+  #welcomeOf(session: NodeSession): ManagerMessage {
+    const heartbeatMs = Math.floor(this.#periodMs() / BEATS_PER_PERIOD);
+    return { body: { $case: "welcome", value: { sessionId: session.id, heartbeatMs } } };
+  }
+
+  /** Nodes that go on beating by the longer period would be called down by the shorter one. */
+  #onCluster(): void {
+    const options = this.#livenessOptions();
+    if (options.graceMs === this.#liveness.graceMs) return;
+    this.#liveness.setOptions(options);
+    for (const session of this.#sessions.values()) session.send(this.#welcomeOf(session));
   }
 
   /** A node that was called down and is heard again is ready again. */
@@ -289,7 +299,7 @@ export class Dispatcher {
         if (this.#observeDrain(event.before, event.after)) draining.push(event.id);
       } else if (event.table === "members") membersChanged = true;
       else if (event.table === "nodes") this.#onNode(event.id, event.before, event.after);
-      else if (event.table === "cluster") this.#liveness.setOptions(this.#livenessOptions());
+      else if (event.table === "cluster") this.#onCluster();
     }
     if (commit.events.some(mayEndRenewal)) this.#askToRenew();
     this.#tell(touched, this.#tables.observe(commit, this.#deps.store.view), draining);

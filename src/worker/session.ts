@@ -169,6 +169,7 @@ class Session {
   #flushTimer: Timer | null = null;
   #flushDueMs = 0;
   #silenceTimer: Timer | null = null;
+  #heartbeats: Timer | null = null;
   #onWelcome: () => void = () => undefined;
   redirectedTo = "";
 
@@ -267,13 +268,20 @@ class Session {
     });
   }
 
+  /** The second and later ones only change how often to beat. */
   #welcomed(heartbeatMs: number): void {
-    this.#onWelcome();
+    const isFirst = this.#heartbeats === null;
     this.#silenceMs = heartbeatMs * MAX_SILENT_BEATS;
     this.#expectWithin(this.#silenceMs);
-    this.#every("heartbeat", heartbeatMs, () => {
+    this.#heartbeats?.cancel();
+    this.#heartbeats = this.#every("heartbeat", heartbeatMs, () => {
       this.#stream?.write({ body: { $case: "heartbeat", value: {} } });
     });
+    if (isFirst) this.#begin();
+  }
+
+  #begin(): void {
+    this.#onWelcome();
     this.#every("describe", DESCRIBE_EVERY_MS, () => void this.#describe());
     this.#deps.outbox.onReport(({ status }) => {
       this.#scheduleFlush(PASSING_STATES.has(status.state) ? PASSING_GATHER_MS : STATUS_GATHER_MS);
@@ -281,16 +289,23 @@ class Session {
     this.#flush();
   }
 
-  #every(name: string, periodMs: number, fn: () => void): void {
+  /** Until it is cancelled, or the session ends. */
+  #every(name: string, periodMs: number, fn: () => void): Timer {
+    let timer: Timer;
     const again = (): void => {
-      const timer = this.#deps.clock.setTimer(name, periodMs, () => {
+      timer = this.#deps.clock.setTimer(name, periodMs, () => {
         this.#timers.delete(timer);
-        fn();
         again();
+        fn();
       });
       this.#timers.add(timer);
     };
     again();
+    const cancel = (): void => {
+      timer.cancel();
+      this.#timers.delete(timer);
+    };
+    return { cancel };
   }
 
   async #describe(): Promise<void> {

@@ -248,6 +248,30 @@ t.test("silence makes a node down, a word makes it ready again", async t => {
   await eventually(() => world.state("n1") === "ready", { what: "n1 back" });
 });
 
+t.test(
+  "a change of the heartbeat period is told to the nodes, within what a timer holds",
+  async t => {
+    const world = new World();
+    t.teardown(() => world.end());
+    const peer = world.connect("n1");
+    peer.hello();
+    await eventually(() => world.state("n1") === "ready", { what: "ready" });
+    const told = (): number[] =>
+      peer.got.flatMap(({ body }) => (body?.$case === "welcome" ? [body.value.heartbeatMs] : []));
+    const setPeriod = (periodMs: number): void => {
+      const Dispatcher = { HeartbeatPeriod: periodMs * 1_000_000 };
+      const spec = { ...aCluster().spec, Dispatcher };
+      world.store.put({ op: "patch", table: "cluster", id: "cluster", fields: { spec } });
+    };
+    setPeriod(60_000);
+    setPeriod(60_000);
+    setPeriod(2_000);
+    setPeriod(3_600_000_000);
+    setPeriod(0);
+    t.strictSame(told(), [1_000, 12_000, 400, 17_280_000, 200]);
+  },
+);
+
 t.test("a node that leaves is down at once, and stays so while it still talks", async t => {
   const world = new World();
   t.teardown(() => world.end());

@@ -194,3 +194,17 @@ t.test("a node that says goodbye opens no session, until it stays after all", as
   rig.stream.say({ $case: "welcome", value: { sessionId: "s2", heartbeatMs: 1_000 } });
   t.equal(rig.session.manager, "m1:2377");
 });
+
+t.test("a second welcome changes only how often the node beats", async t => {
+  const rig = await opened(t);
+  const beats = () => rig.stream.written.filter(({ body }) => body?.$case === "heartbeat").length;
+  await rig.elapse(1_000);
+  t.equal(beats(), 1);
+  rig.stream.say({ $case: "welcome", value: { sessionId: "s", heartbeatMs: 200 } });
+  for (let i = 0; i < 5; i += 1) {
+    await rig.elapse(200);
+    rig.stream.say({ $case: "heartbeat", value: {} });
+  }
+  t.equal(beats(), 6);
+  t.equal(rig.streams.length, 1);
+});

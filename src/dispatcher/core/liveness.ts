@@ -21,6 +21,10 @@ export class Liveness {
     this.#options = options;
   }
 
+  get graceMs(): number {
+    return this.#options.graceMs;
+  }
+
   setOptions(options: LivenessOptions): void {
     this.#options = options;
   }
