@@ -96,6 +96,11 @@ export class EngineProxy {
    * from there on both ends talk to each other, half-closes included.
    */
   tunnel(request: http.IncomingMessage, client: Duplex, head: Buffer): void {
+    this.join(client, Buffer.concat([Buffer.from(rawHead(request)), head]));
+  }
+
+  /** The same for a client that has sent `start` so far. */
+  join(client: Duplex, start: Buffer): void {
     const upstream = net.connect({ path: this.#socketPath, allowHalfOpen: true });
     const close = (): void => {
       client.destroy();
@@ -111,8 +116,7 @@ export class EngineProxy {
       } else close();
     });
     upstream.on("connect", () => {
-      upstream.write(rawHead(request));
-      if (head.length > 0) upstream.write(head);
+      upstream.write(start);
       client.pipe(upstream);
       upstream.pipe(client);
     });

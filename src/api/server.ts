@@ -10,6 +10,7 @@ import type { Rng } from "../base/rng.ts";
 import { EngineClient } from "./engine.ts";
 import { toHttpError } from "./errors.ts";
 import { type ApiDeps, Exchange, type Handler } from "./exchange.ts";
+import { sortConnection } from "./hijack.ts";
 import type { NodeLifecycle } from "./ports.ts";
 import { EngineProxy } from "./proxy.ts";
 import { Router } from "./router.ts";
@@ -79,9 +80,33 @@ export class ApiServer {
     });
     this.#server.on("request", (request, response) => void this.#serve(request, response));
     this.#server.on("upgrade", (request, socket, head) => this.#tunnel(request, socket, head));
+    this.#sortConnections();
     this.#server.on("clientError", (_error, socket) => {
       if (socket.writable) socket.end("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
     });
+  }
+
+  /** Node's own listener gets what the look at a connection leaves it. */
+  #sortConnections(): void {
+    const listeners = this.#server.listeners("connection");
+    this.#server.removeAllListeners("connection");
+    this.#server.on("connection", (socket: net.Socket) => {
+      sortConnection(socket, HEADERS_TIMEOUT_MS, {
+        onHttp: http => {
+          for (const listener of listeners) listener.call(this.#server, http);
+        },
+        onHijack: (hijacked, start) => {
+          this.#keep(hijacked);
+          this.#deps.proxy.join(hijacked, start);
+          hijacked.resume();
+        },
+      });
+    });
+  }
+
+  #keep(socket: Duplex): void {
+    this.#upgraded.add(socket);
+    socket.on("close", () => this.#upgraded.delete(socket));
   }
 
   /** Resolves when requests are answered. */
@@ -113,8 +138,7 @@ export class ApiServer {
       void this.#serve(request, response);
       return;
     }
-    this.#upgraded.add(socket);
-    socket.on("close", () => this.#upgraded.delete(socket));
+    this.#keep(socket);
     this.#deps.proxy.tunnel(request, socket, head);
   }
 

@@ -1,7 +1,10 @@
 import { createHash, randomBytes } from "node:crypto";
+import { mkdtempSync, rmSync } from "node:fs";
 import http from "node:http";
 import net from "node:net";
-import t from "tap";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import t, { type Test } from "tap";
 import { apiRig, controlRig } from "../support/control-rig.ts";
 import { eventually } from "../support/eventually.ts";
 import { ask } from "../support/fake-engine.ts";
@@ -171,6 +174,72 @@ t.test("hijacked connections are tunnels, half-closes included", async t => {
   socket.end("last");
   await eventually(() => ended && text.endsWith("last"), { what: "the echo of what came last" });
   t.pass("the other half stayed open until it was done");
+});
+
+/** An Engine as it was before upgrades: it leaves HTTP behind without a word. */
+async function hijackingEngine(t: Test): Promise<{ socketPath: string; heads: string[] }> {
+  const dir = mkdtempSync(join(tmpdir(), "hijacking-engine-"));
+  const socketPath = join(dir, "docker.sock");
+  const heads: string[] = [];
+  const server = net.createServer({ allowHalfOpen: true }, socket => {
+    socket.on("error", () => socket.destroy());
+    socket.once("data", (start: Buffer) => {
+      const [head = "", body = ""] = start.toString().split("\r\n\r\n");
+      heads.push(head);
+      socket.write(`HTTP/1.1 200 OK\r\nContent-Type: ${RAW_STREAM}\r\n\r\n${body}`);
+      socket.pipe(socket);
+    });
+  });
+  await new Promise<void>(resolve => server.listen(socketPath, resolve));
+  t.teardown(() => {
+    server.close();
+    rmSync(dir, { recursive: true, force: true });
+  });
+  return { socketPath, heads };
+}
+
+const RAW_STREAM = "application/vnd.docker.raw-stream";
+
+t.test("a client that takes the connection over without asking is joined to it", async t => {
+  const engine = await hijackingEngine(t);
+  const api = await apiRig(controlRig(), engine.socketPath);
+  t.teardown(() => api.close());
+  for (const path of ["/v1.12/containers/a/attach?stdin=1", "/exec/b/start"]) {
+    const client = net.connect({ path: api.socketPath, allowHalfOpen: true });
+    const text: Promise<string> = new Promise(resolve => {
+      let got = "";
+      client.on("data", chunk => {
+        got += String(chunk);
+        if (got.endsWith("body")) client.write("typed");
+        if (got.endsWith("typed")) client.end();
+      });
+      client.on("end", () => resolve(got));
+    });
+    client.write(`POST ${path} HTTP/1.1\r\nHost: d\r\nConnection: keep-alive\r\n`);
+    await new Promise<void>(resolve => setImmediate(resolve));
+    client.write("Content-Length: 4\r\n\r\nbody");
+    t.equal(await text, `HTTP/1.1 200 OK\r\nContent-Type: ${RAW_STREAM}\r\n\r\nbodytyped`, path);
+    const head = `POST ${path} HTTP/1.1\r\nHost: d\r\nContent-Length: 4\r\nConnection: close`;
+    t.equal(engine.heads.at(-1), head, "nothing else goes past us on this connection");
+  }
+});
+
+t.test("requests that arrive in pieces are requests", async t => {
+  const { api } = await managerRig(t);
+  const client = net.connect({ path: api.socketPath, allowHalfOpen: true });
+  let got = "";
+  client.on("data", chunk => {
+    got += String(chunk);
+  });
+  for (const piece of ["PO", "ST /services/cr", "eate HTTP/1.1\r\nHost: d\r\n"]) {
+    client.write(piece);
+    await new Promise<void>(resolve => setImmediate(resolve));
+  }
+  client.write("Content-Length: 1\r\n\r\n{");
+  await eventually(() => got.includes("unexpected EOF"), { what: "the answer" });
+  client.write("GET /v1.41/nodes HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n");
+  await eventually(() => got.includes("HTTP/1.1 200 OK"), { what: "the next answer" });
+  client.destroy();
 });
 
 t.test("a client that would rather speak HTTP/2 is answered all the same", async t => {

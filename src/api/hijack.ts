@@ -1,0 +1,68 @@
+import type { Socket } from "node:net";
+
+/**
+ * Connections that a client takes over without saying so. `attach` and `exec start` became upgrades
+ * with API 1.24 (`Connection: Upgrade`); before, and in clients that never followed, both ends
+ * simply leave HTTP after the head of the answer. HTTP servers cannot do that, so the first request
+ * of a connection is looked at before the server gets it.
+ */
+const HIJACKED = /^POST (?:\/v\d+\.\d+)?\/(?:containers\/[^/ ?]+\/attach|exec\/[^/ ?]+\/start)[ ?]/;
+const UPGRADES = /^upgrade[ \t]*:/im;
+const HOP_HEADERS = /^(?:connection|keep-alive|proxy-connection)[ \t]*:/i;
+const METHOD = "POST ";
+const LINE_END = "\r\n";
+const HEAD_END = "\r\n\r\n";
+const MAX_HEAD_BYTES = 64 * 1024;
+
+export interface FirstRequest {
+  /** Not ours to look at: the connection with all its bytes. */
+  readonly onHttp: (socket: Socket) => void;
+  /** `start`: the request, asking the Engine to close when it does not take the connection over. */
+  readonly onHijack: (socket: Socket, start: Buffer) => void;
+}
+
+/** Waits for enough of the first request to tell who is to have the connection. */
+export function sortConnection(socket: Socket, timeoutMs: number, to: FirstRequest): void {
+  let seen: Buffer = Buffer.alloc(0);
+  const onData = (chunk: Buffer): void => {
+    seen = seen.length === 0 ? chunk : Buffer.concat([seen, chunk]);
+    const verdict = judge(seen);
+    if (verdict === "wait") return;
+    socket.pause();
+    release();
+    if (verdict === "hijack") {
+      to.onHijack(socket, closing(seen));
+      return;
+    }
+    socket.unshift(seen);
+    to.onHttp(socket);
+    socket.resume();
+  };
+  const onEnd = (): void => void socket.destroy();
+  const release = (): void => {
+    socket.setTimeout(0);
+    socket.off("data", onData).off("end", onEnd).off("error", onEnd).off("timeout", onEnd);
+  };
+  socket.setTimeout(timeoutMs);
+  socket.on("data", onData).on("end", onEnd).on("error", onEnd).on("timeout", onEnd);
+}
+
+function judge(seen: Buffer): "http" | "hijack" | "wait" {
+  const text = seen.toString("latin1");
+  if (!text.startsWith(METHOD.slice(0, text.length))) return "http";
+  if (seen.length > MAX_HEAD_BYTES) return "http";
+  if (!text.includes(LINE_END)) return "wait";
+  if (!HIJACKED.test(text)) return "http";
+  const end = text.indexOf(HEAD_END);
+  if (end < 0) return "wait";
+  return UPGRADES.test(text.slice(0, end)) ? "http" : "hijack";
+}
+
+/** Without this a refusal would leave the client talking to the Engine alone. */
+function closing(seen: Buffer): Buffer {
+  const end = seen.indexOf(HEAD_END);
+  const lines = seen.subarray(0, end).toString("latin1").split(LINE_END);
+  const kept = lines.filter(line => !HOP_HEADERS.test(line));
+  const head = [...kept, "Connection: close"].join(LINE_END) + HEAD_END;
+  return Buffer.concat([Buffer.from(head, "latin1"), seen.subarray(end + HEAD_END.length)]);
+}
