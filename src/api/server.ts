@@ -10,7 +10,7 @@ import type { Rng } from "../base/rng.ts";
 import { EngineClient } from "./engine.ts";
 import { toHttpError } from "./errors.ts";
 import { type ApiDeps, Exchange, type Handler } from "./exchange.ts";
-import { sortConnection } from "./hijack.ts";
+import { sortConnection } from "./first-request.ts";
 import type { NodeLifecycle } from "./ports.ts";
 import { EngineProxy } from "./proxy.ts";
 import { Router } from "./router.ts";
@@ -95,10 +95,9 @@ export class ApiServer {
         onHttp: http => {
           for (const listener of listeners) listener.call(this.#server, http);
         },
-        onHijack: (hijacked, start) => {
-          this.#keep(hijacked);
-          this.#deps.proxy.join(hijacked, start);
-          hijacked.resume();
+        onJoin: (joined, start) => {
+          this.#keep(joined);
+          this.#deps.proxy.join(joined, start);
         },
       });
     });

@@ -1,15 +1,18 @@
 import type { Socket } from "node:net";
 
 /**
- * Connections that a client takes over without saying so. `attach` and `exec start` became upgrades
- * with API 1.24 (`Connection: Upgrade`); before, and in clients that never followed, both ends
- * simply leave HTTP after the head of the answer. HTTP servers cannot do that, so the first request
- * of a connection is looked at before the server gets it.
+ * Connections that are better joined to the Engine's than read as HTTP; known by their first
+ * request. HTTP servers cannot let go of a connection, so that is looked at before the server gets it.
+ *
+ * - `attach` and `exec start` became upgrades with API 1.24 (`Connection: Upgrade`); before, and in
+ *   clients that never followed, both ends simply leave HTTP after the head of the answer.
+ * - Images and archives are gigabytes that nobody here wants to see.
  */
-const HIJACKED = /^POST (?:\/v\d+\.\d+)?\/(?:containers\/[^/ ?]+\/attach|exec\/[^/ ?]+\/start)[ ?]/;
+const JOINED =
+  /^(?:POST (?:\/v\d+\.\d+)?\/(?:containers\/[^/ ?]+\/attach|exec\/[^/ ?]+\/start|images\/load|build)|PUT (?:\/v\d+\.\d+)?\/containers\/[^/ ?]+\/archive|GET (?:\/v\d+\.\d+)?\/(?:images\/(?:[^ ?]+\/)?get|containers\/[^/ ?]+\/(?:export|archive)))[ ?]/;
 const UPGRADES = /^upgrade[ \t]*:/im;
 const HOP_HEADERS = /^(?:connection|keep-alive|proxy-connection)[ \t]*:/i;
-const METHOD = "POST ";
+const METHODS = ["POST ", "PUT ", "GET "];
 const LINE_END = "\r\n";
 const HEAD_END = "\r\n\r\n";
 const MAX_HEAD_BYTES = 64 * 1024;
@@ -17,8 +20,8 @@ const MAX_HEAD_BYTES = 64 * 1024;
 export interface FirstRequest {
   /** Not ours to look at: the connection with all its bytes. */
   readonly onHttp: (socket: Socket) => void;
-  /** `start`: the request, asking the Engine to close when it does not take the connection over. */
-  readonly onHijack: (socket: Socket, start: Buffer) => void;
+  /** `start`: the request, asking the Engine to close the connection at its end. */
+  readonly onJoin: (socket: Socket, start: Buffer) => void;
 }
 
 /** Waits for enough of the first request to tell who is to have the connection. */
@@ -30,8 +33,8 @@ export function sortConnection(socket: Socket, timeoutMs: number, to: FirstReque
     if (verdict === "wait") return;
     socket.pause();
     release();
-    if (verdict === "hijack") {
-      to.onHijack(socket, closing(seen));
+    if (verdict === "join") {
+      to.onJoin(socket, closing(seen));
       return;
     }
     socket.unshift(seen);
@@ -47,18 +50,19 @@ export function sortConnection(socket: Socket, timeoutMs: number, to: FirstReque
   socket.on("data", onData).on("end", onEnd).on("error", onEnd).on("timeout", onEnd);
 }
 
-function judge(seen: Buffer): "http" | "hijack" | "wait" {
+function judge(seen: Buffer): "http" | "join" | "wait" {
   const text = seen.toString("latin1");
-  if (!text.startsWith(METHOD.slice(0, text.length))) return "http";
+  const mayMatch = METHODS.some(method => text.startsWith(method.slice(0, text.length)));
+  if (!mayMatch) return "http";
   if (seen.length > MAX_HEAD_BYTES) return "http";
   if (!text.includes(LINE_END)) return "wait";
-  if (!HIJACKED.test(text)) return "http";
+  if (!JOINED.test(text)) return "http";
   const end = text.indexOf(HEAD_END);
   if (end < 0) return "wait";
-  return UPGRADES.test(text.slice(0, end)) ? "http" : "hijack";
+  return UPGRADES.test(text.slice(0, end)) ? "http" : "join";
 }
 
-/** Without this a refusal would leave the client talking to the Engine alone. */
+/** Without this the end would leave the client talking to the Engine alone. */
 function closing(seen: Buffer): Buffer {
   const end = seen.indexOf(HEAD_END);
   const lines = seen.subarray(0, end).toString("latin1").split(LINE_END);
