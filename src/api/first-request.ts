@@ -8,8 +8,16 @@ import type { Socket } from "node:net";
  *   clients that never followed, both ends simply leave HTTP after the head of the answer.
  * - Images and archives are gigabytes that nobody here wants to see.
  */
-const JOINED =
-  /^(?:POST (?:\/v\d+\.\d+)?\/(?:containers\/[^/ ?]+\/attach|exec\/[^/ ?]+\/start|images\/load|build)|PUT (?:\/v\d+\.\d+)?\/containers\/[^/ ?]+\/archive|GET (?:\/v\d+\.\d+)?\/(?:images\/(?:[^ ?]+\/)?get|containers\/[^/ ?]+\/(?:export|archive)))[ ?]/;
+const JOINED = [
+  /^POST containers\/[^/]+\/attach$/,
+  /^POST exec\/[^/]+\/start$/,
+  /^POST (?:images\/load|build)$/,
+  /^PUT containers\/[^/]+\/archive$/,
+  /^GET images\/(?:.+\/)?get$/,
+  /^GET containers\/[^/]+\/(?:export|archive)$/,
+];
+/** Method and path without version and query. */
+const REQUEST_LINE = /^([A-Z]+) \/(?:v\d+\.\d+\/)?([^ ?]*)[ ?]/;
 const UPGRADES = /^upgrade[ \t]*:/im;
 const HOP_HEADERS = /^(?:connection|keep-alive|proxy-connection)[ \t]*:/i;
 const METHODS = ["POST ", "PUT ", "GET "];
@@ -56,7 +64,8 @@ function judge(seen: Buffer): "http" | "join" | "wait" {
   if (!mayMatch) return "http";
   if (seen.length > MAX_HEAD_BYTES) return "http";
   if (!text.includes(LINE_END)) return "wait";
-  if (!JOINED.test(text)) return "http";
+  const [, method = "", path = ""] = REQUEST_LINE.exec(text) ?? [];
+  if (!JOINED.some(pattern => pattern.test(`${method} ${path}`))) return "http";
   const end = text.indexOf(HEAD_END);
   if (end < 0) return "wait";
   return UPGRADES.test(text.slice(0, end)) ? "http" : "join";
