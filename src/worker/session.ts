@@ -245,6 +245,8 @@ class Session {
         return;
       case "logUnsubscribe":
         this.#logReaders.get(body.value.id)?.abort();
+        // The reader may have ended before: one that follows is kept for tasks that come later.
+        this.#logReaders.delete(body.value.id);
         return;
       case "managers":
         this.#deps.onManagers(body.value.addrs, parseRole(body.value.role), body.value.renew);
@@ -363,7 +365,9 @@ class Session {
     this.#gathered = [];
     this.#applying = this.#applying
       .then(() => this.#deps.agent.applyAssignments(changes, message.complete))
-      .then(() => void this.#sayProgrammed(message.resultsIn))
+      .then(() => {
+        this.#sayProgrammed(message.resultsIn).catch((error: unknown) => this.#ended.reject(error));
+      })
       .catch((error: unknown) => this.#ended.reject(error));
   }
 
@@ -374,10 +378,22 @@ class Session {
   }
 
   #startLogs(subscription: LogSubscription): void {
-    if (this.#logReaders.size >= MAX_LOG_SUBSCRIPTIONS) return;
-    const controller = this.#logReaders.get(subscription.id) ?? new AbortController();
+    const known = this.#logReaders.get(subscription.id);
+    if (known === undefined && this.#logReaders.size >= MAX_LOG_SUBSCRIPTIONS) {
+      this.#refuseLogs(subscription.id);
+      return;
+    }
+    const controller = known ?? new AbortController();
     this.#logReaders.set(subscription.id, controller);
     void this.#publishLogs(subscription, controller.signal);
+  }
+
+  /** Whoever waits for this node's part must hear that it does not come. */
+  #refuseLogs(subscriptionId: string): void {
+    const upstream = this.#client?.publishLogs(() => undefined);
+    upstream?.on("error", () => undefined);
+    upstream?.write(lastChunk(subscriptionId, "too many readers of logs on this node"));
+    upstream?.end();
   }
 
   async #publishLogs(subscription: LogSubscription, signal: AbortSignal): Promise<void> {

@@ -8,6 +8,7 @@ import type { NodeDescription } from "../../src/model/rows.ts";
 import type { TaskState } from "../../src/model/task-state.ts";
 import type {
   DispatcherClient,
+  LogChunk,
   ManagerMessage,
   NodeMessage,
 } from "../../src/rpc/gen/swarmd/v1/dispatcher.ts";
@@ -51,11 +52,26 @@ async function* readLogs(): AsyncGenerator<never> {
   // Nothing was ever logged.
 }
 
+/** The node's end of one log stream; everything is taken at once. */
+class Publisher extends EventEmitter {
+  last: LogChunk | null = null;
+
+  write(chunk: LogChunk): boolean {
+    this.last = chunk;
+    return true;
+  }
+
+  end(): void {
+    // Nobody waits for it.
+  }
+}
+
 class Rig {
   readonly clock = new VirtualClock();
   readonly outbox = new StatusOutbox();
   readonly streams: Stream[] = [];
   readonly dialled: string[] = [];
+  readonly publishers: Publisher[] = [];
   readonly session: SessionClient;
 
   constructor(managers: readonly string[] = ["m1:2377"]) {
@@ -67,12 +83,17 @@ class Rig {
     };
     const dial = (addr: string): DispatcherClient => {
       this.dialled.push(addr);
-      const client: Pick<DispatcherClient, "session"> = {
+      const client: Pick<DispatcherClient, "session" | "publishLogs"> = {
         session: (() => {
           const stream = new Stream();
           this.streams.push(stream);
           return stream;
         }) as unknown as DispatcherClient["session"],
+        publishLogs: (() => {
+          const publisher = new Publisher();
+          this.publishers.push(publisher);
+          return publisher;
+        }) as unknown as DispatcherClient["publishLogs"],
       };
       return client as DispatcherClient;
     };
@@ -207,4 +228,30 @@ t.test("a second welcome changes only how often the node beats", async t => {
   }
   t.equal(beats(), 6);
   t.equal(rig.streams.length, 1);
+});
+
+function followLogs(rig: Rig, id: string): void {
+  const options = { stdout: true, stderr: true, follow: true, tail: -1, sinceMs: 0 };
+  const subscriptionJson = JSON.stringify({ id, taskIds: [], options });
+  rig.stream.say({ $case: "logSubscribe", value: { subscriptionJson } });
+}
+
+t.test("a reader of logs that has gone leaves its place to others", async t => {
+  const rig = await opened(t);
+  const readers = 1_000;
+  for (let i = 0; i < readers; i += 1) {
+    followLogs(rig, `s${i}`);
+    await settle();
+    rig.stream.say({ $case: "logUnsubscribe", value: { id: `s${i}` } });
+  }
+  t.ok(rig.publishers.every(({ last }) => last?.error === ""));
+  t.equal(rig.publishers.length, readers);
+});
+
+t.test("a reader of logs too many is told so, and does not wait", async t => {
+  const rig = await opened(t);
+  for (let i = 0; i < 201; i += 1) followLogs(rig, `s${i}`);
+  await settle();
+  t.match(rig.publishers.at(-1)?.last, { done: true, error: /too many readers/ });
+  t.equal(rig.publishers.filter(({ last }) => last?.error !== "").length, 1);
 });
