@@ -1,6 +1,6 @@
 import { constants } from "node:fs";
 import { access, mkdir, readFile, stat, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { ClassicLevel } from "classic-level";
 import { errorMessage, SwarmError } from "../base/errors.ts";
 
@@ -18,7 +18,7 @@ export interface DataDirLock {
  */
 export async function lockDataDir(dataDir: string): Promise<DataDirLock> {
   try {
-    await mkdir(dataDir, { recursive: true, mode: 0o700 });
+    await makeDirs(dataDir);
     const { mode } = await stat(dataDir);
     if ((mode & OTHERS) !== 0) {
       throw new Error("it is open to other users: `chmod 700` it");
@@ -40,6 +40,21 @@ export async function lockDataDir(dataDir: string): Promise<DataDirLock> {
   }
   await writeFile(pidFile, `${process.pid}\n`, { mode: 0o600 });
   return { release: () => lock.close() };
+}
+
+/** Node's own recursive mkdir never ends where the kernel refuses new names (below /proc). */
+async function makeDirs(path: string): Promise<void> {
+  const make = (): Promise<void> => mkdir(path, { mode: 0o700 });
+  await make()
+    .catch(async (error: NodeJS.ErrnoException) => {
+      if (error.code !== "ENOENT" || dirname(path) === path) throw error;
+      await makeDirs(dirname(path));
+      await make();
+    })
+    .catch(async (error: NodeJS.ErrnoException) => {
+      const isThere = error.code === "EEXIST" && (await stat(path)).isDirectory();
+      if (!isThere) throw error;
+    });
 }
 
 async function lockError(dataDir: string, pidFile: string, error: unknown): Promise<SwarmError> {

@@ -84,7 +84,7 @@ async function version(exchange: Exchange): Promise<void> {
   });
 }
 
-/** What `swarmd status` shows; answered without a quorum and outside a cluster. */
+/** How this daemon fares; answered without a quorum and outside a cluster. */
 async function status(exchange: Exchange): Promise<void> {
   const { lifecycle, productVersion, loopHealth } = exchange.deps;
   const control = lifecycle.control();
