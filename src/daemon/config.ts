@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { isIP } from "node:net";
 import { isAbsolute } from "node:path";
 import { parse as parseYaml } from "yaml";
 import { errorMessage, SwarmError } from "../base/errors.ts";
@@ -12,7 +13,7 @@ export interface DaemonConfig {
   /** Socket of the network plugin; empty: overlay networks are off. */
   readonly pluginSocket: string;
   readonly logLevel: "debug" | "info" | "warn" | "error";
-  /** host:port or port; where `init` and `join` listen unless they say otherwise. */
+  /** Address or interface, with or without port; where `init` and `join` listen unless they say otherwise. */
   readonly listenAddr: string;
   /** Used by `init` and `join` when they name none; empty = found from the interfaces. */
   readonly advertiseAddr: string;
@@ -33,6 +34,7 @@ interface Setting<T> {
 }
 
 const LOG_LEVELS = ["debug", "info", "warn", "error"] as const;
+const MAX_PORT = 65_535;
 const TICK_MS = { min: 10, max: 5_000 };
 
 function text(raw: Raw): string {
@@ -56,6 +58,23 @@ function tickMs(raw: Raw): number {
   const value = Number(text(raw));
   if (Number.isInteger(value) && value >= TICK_MS.min && value <= TICK_MS.max) return value;
   throw new Error(`takes whole milliseconds from ${TICK_MS.min} to ${TICK_MS.max}`);
+}
+
+/** Shape only: the interface may not be there yet when the daemon starts. */
+function address(raw: Raw): string {
+  const value = text(raw);
+  if (value === "" || isIP(value) !== 0) return value;
+  const [, v6, host = "", port = ""] = /^(?:\[([^\]]+)\]|([^:[\]]*))(?::(.*))?$/.exec(value) ?? [];
+  const isHost = v6 === undefined ? isIP(host) === 4 || !/^[\d.]+$/.test(host) : isIP(v6) === 6;
+  const isPort = !value.endsWith(":") && (port === "" || isPortNumber(port));
+  if (isHost && isPort && (v6 ?? host + port) !== "") return value;
+  throw new Error(
+    `takes an IP address or network interface, with or without :port, not '${value}'`,
+  );
+}
+
+function isPortNumber(port: string): boolean {
+  return /^\d{1,5}$/.test(port) && Number(port) >= 1 && Number(port) <= MAX_PORT;
 }
 
 function list(raw: Raw): readonly string[] {
@@ -102,13 +121,13 @@ export const SETTINGS: Settings = {
     flag: "listen-addr",
     help: "address of the cluster port",
     fallback: "0.0.0.0:2377",
-    parse: text,
+    parse: address,
   },
   advertiseAddr: {
     flag: "advertise-addr",
     help: "address other nodes reach this one at",
     fallback: "",
-    parse: text,
+    parse: address,
   },
   raftTickMs: {
     flag: "raft-tick-ms",

@@ -27,6 +27,46 @@ t.test("configuration: flags win over environment, file and defaults", async t =
   t.equal(config.socket, "/run/swarmd/swarmd.sock");
 });
 
+t.test(
+  "configuration: addresses are looked at when the daemon starts, not at the first join",
+  async t => {
+    const load = (addr: string) =>
+      loadConfig({
+        flags: { "listen-addr": addr, "advertise-addr": addr },
+        env: {},
+        file: { path: "/nonexistent/swarmd.yaml", required: false },
+      }).advertiseAddr;
+    for (const good of [
+      "",
+      "10.0.0.1",
+      "10.0.0.1:2377",
+      "eth0",
+      "eth0:4000",
+      "::1",
+      "[fe80::1]:1",
+    ]) {
+      t.equal(load(good), good);
+    }
+    const bad = [
+      "x:99999999",
+      "300.1.1.1",
+      "10.0.0.1:0",
+      "eth0:",
+      "2377",
+      "[10.0.0.1]:1",
+      "a:b:c",
+      "eth0:x",
+    ];
+    for (const addr of bad) {
+      t.throws(
+        () => load(addr),
+        /--listen-addr takes an IP .*\n.*--advertise-addr takes an IP/,
+        addr,
+      );
+    }
+  },
+);
+
 t.test("configuration: every fault is named at once", async t => {
   const path = join(scratch(t), "swarmd.yaml");
   writeFileSync(path, "data-dri: /x\nlog-level: loud\n");
