@@ -1,10 +1,14 @@
 import { Command, CommanderError, Option } from "commander";
 import { ApiClient } from "./client.ts";
 import { addBackupCommands } from "./commands/backup.ts";
+import { addCompletionCommand } from "./commands/completion.ts";
 import { addDaemonCommand } from "./commands/daemon.ts";
+import { addNetworkCommands } from "./commands/network.ts";
 import { addNodeCommands } from "./commands/node.ts";
+import { addObjectCommands } from "./commands/objects.ts";
 import { addServiceReadCommands } from "./commands/service-read.ts";
 import { addServiceWriteCommands } from "./commands/service-write.ts";
+import { addStackCommands } from "./commands/stack.ts";
 import { addSwarmCommands } from "./commands/swarm.ts";
 import { addSystemCommands } from "./commands/system.ts";
 import type { CliContext } from "./context.ts";
@@ -61,8 +65,12 @@ async function main(): Promise<void> {
   const service = program.command("service").description("Manage services");
   addServiceWriteCommands(service, context);
   addServiceReadCommands(service, context);
+  addObjectCommands(program, context);
+  addNetworkCommands(program, context);
+  addStackCommands(program, context);
   addSystemCommands(program, context);
   addBackupCommands(program, context);
+  addCompletionCommand(program, context);
   // Subcommands inherit exitOverride only when they are made after it; set it on all.
   for (const command of allCommands(program)) command.exitOverride();
   try {
