@@ -35,6 +35,8 @@ mountpoint util-linux
 ps procps
 sysctl procps
 conntrack conntrack
+wg wireguard-tools
+wireguard-go wireguard-go
 curl curl
 git git
 LIST

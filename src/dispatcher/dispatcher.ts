@@ -352,7 +352,9 @@ export class Dispatcher {
   /** Lets the nodes hear of the end of tasks that no node sends connections to any more. */
   #finishDrains(): void {
     if (this.#drains.size === 0) return;
-    for (const [nodeId, taskIds] of this.#drains.finished(this.#deps.clock.monoMs())) {
+    const { byNode, late } = this.#drains.finished(this.#deps.clock.monoMs());
+    if (late.size > 0) this.#warnOfLate(late);
+    for (const [nodeId, taskIds] of byNode) {
       this.#sessions.get(nodeId)?.sendIncremental(this.#deps.store.view, taskIds, NO_NEWS);
     }
     const nextMs = this.#drains.nextDeadlineMs;
@@ -361,6 +363,15 @@ export class Dispatcher {
     if (nextMs === null || this.#controller.signal.aborted) return;
     const delayMs = Math.max(0, nextMs - this.#deps.clock.monoMs());
     this.#drainTimer = this.#deps.clock.setTimer("drains", delayMs, () => this.#finishDrains());
+  }
+
+  #warnOfLate(late: ReadonlySet<string>): void {
+    const nodes = [...this.#sessions.values()].filter(session => late.has(session.id));
+    if (nodes.length === 0) return;
+    this.#deps.logger.warn("nodes do not keep up with the data path: a task ends all the same", {
+      nodes: nodes.map(session => session.nodeId),
+      waitedMs: DRAIN_TIMEOUT_MS,
+    });
   }
 
   #onNode(nodeId: string, before: Node | null, after: Node | null): void {

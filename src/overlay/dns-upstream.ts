@@ -18,12 +18,14 @@ type Transport = "udp" | "tcp";
 
 /** Passes queries on to the name servers of the host, or of a container's own choice. */
 export class Upstream {
+  readonly #port: number;
   readonly #clock: Clock;
   #inFlight = 0;
   #readAtMs = Number.NEGATIVE_INFINITY;
   #hosts: readonly string[] = [];
 
-  constructor(deps: { readonly clock: Clock }) {
+  constructor(options: { readonly port?: number }, deps: { readonly clock: Clock }) {
+    this.#port = options.port ?? DNS_PORT;
     this.#clock = deps.clock;
   }
 
@@ -77,9 +79,9 @@ export class Upstream {
       socket.on("error", () => done(null));
       socket.on("message", (answer, from) => {
         const isReply = answer[0] === message[0] && answer[1] === message[1];
-        if (isReply && from.address === server && from.port === DNS_PORT) done(answer);
+        if (isReply && from.address === server && from.port === this.#port) done(answer);
       });
-      socket.send(message, DNS_PORT, server, error => {
+      socket.send(message, this.#port, server, error => {
         if (error !== null) done(null);
       });
     });
@@ -87,7 +89,7 @@ export class Upstream {
 
   #byStream(message: Uint8Array, server: string): Promise<Uint8Array | null> {
     return new Promise(resolve => {
-      const socket = connect(DNS_PORT, server);
+      const socket = connect(this.#port, server);
       let gathered = Buffer.alloc(0);
       const done = (answer: Uint8Array | null): void => {
         timer.cancel();

@@ -29,6 +29,26 @@ export interface LocalEnd {
   readonly mac: string;
 }
 
+/** Where a container's end goes when the Engine does not put it there. */
+export interface RunningContainer {
+  /** Path of its network namespace. */
+  readonly sandbox: string;
+  readonly prefixBits: number;
+  /** Its default route; empty: it has another. */
+  readonly gateway: string;
+}
+
+function namesOf(links: string): ReadonlySet<string> {
+  const rows = JSON.parse(links) as readonly { readonly ifname?: string }[];
+  return new Set(rows.map(({ ifname = "" }) => ifname));
+}
+
+function freeDevice(taken: ReadonlySet<string>): string {
+  let number = 0;
+  while (taken.has(`eth${number}`)) number += 1;
+  return `eth${number}`;
+}
+
 /** Network namespaces of overlay networks and what is in them, by the host's own programs. */
 export class Namespaces {
   readonly #commands: Commands;
@@ -182,6 +202,24 @@ export class Namespaces {
     await this.#inside(plan.networkId, ["sh", "-e", "-c", `echo 0 >${key}`]);
   }
 
+  /** Gives a running container, whose end was lost with its network's namespace, another one. */
+  async plugInto(plan: NetworkPlan, end: LocalEnd, into: RunningContainer): Promise<void> {
+    await this.plug(plan, end);
+    const enter = ["nsenter", `--net=${into.sandbox}`];
+    const outside = `${end.device}c`;
+    await this.#commands.run(["ip", "link", "set", outside, "netns", into.sandbox]);
+    const links = await this.#commands.run([...enter, "ip", "-j", "link", "show"]);
+    const device = freeDevice(namesOf(links));
+    const lines = [
+      `link set ${outside} name ${device}`,
+      `link set ${device} address ${end.mac}`,
+      `addr add ${end.addr}/${into.prefixBits} dev ${device}`,
+      `link set ${device} up`,
+      ...(into.gateway === "" ? [] : [`route replace default via ${into.gateway} dev ${device}`]),
+    ];
+    await this.#commands.run([...enter, "ip", "-batch", "-"], `${lines.join("\n")}\n`);
+  }
+
   async unplug(networkId: string, device: string): Promise<void> {
     await this.#quietly(["ip", "-n", namespaceOf(networkId), "link", "del", device]);
   }
@@ -189,8 +227,7 @@ export class Namespaces {
   /** Devices of containers in the namespace. */
   async devices(networkId: string): Promise<ReadonlySet<string>> {
     const text = await this.#ip(networkId, ["-j", "link", "show"]);
-    const links = JSON.parse(text) as readonly { readonly ifname?: string }[];
-    return new Set(links.map(({ ifname = "" }) => ifname));
+    return namesOf(text);
   }
 
   /** TCP connections with an address that have neither ended nor begun to. */

@@ -14,8 +14,8 @@ export interface NetworkProgramsDeps extends LaneDeps {
   /** Whether a container of this node is on the network. */
   readonly inUse: (networkId: string) => boolean;
   readonly openDns: (networkId: string, gateway: string) => Promise<DnsServer>;
-  /** A namespace was made: what containers had in the one before is gone. */
-  readonly onCreated: (plan: NetworkPlan) => Promise<void>;
+  /** Looks after the containers of a namespace that was found, or made: theirs may be lost. */
+  readonly onAdopted: (plan: NetworkPlan) => Promise<void>;
   /** What is programmed of a network has changed. */
   readonly onProgrammed: (networkId: string) => void;
   readonly logger: Logger;
@@ -82,10 +82,11 @@ export class NetworkPrograms {
    */
   async audit(networkId: string): Promise<boolean> {
     const program = this.#programs.get(networkId);
-    if (program === undefined) return false;
+    if (program === undefined || this.#unsure.has(networkId)) return false;
     const wrong = await this.#differs(networkId, program);
-    // It may have been programmed meanwhile: then what was read says nothing.
-    if (wrong === null || this.#programs.get(networkId) !== program) return false;
+    // It may have been programmed meanwhile, or be just now: then what was read says nothing.
+    const untouched = this.#programs.get(networkId) === program && !this.#unsure.has(networkId);
+    if (wrong === null || !untouched) return false;
     this.#deps.logger.warn("the data path was changed by other hands: repairing it", {
       network: networkId,
       what: wrong,
@@ -125,6 +126,7 @@ export class NetworkPrograms {
       await this.#deps.namespaces.makeTunnel(plan);
       programmed = { ...nothingYet(plan.tunnel), vips: programmed.vips, rules: programmed.rules };
     }
+    if (adopted) await this.#deps.onAdopted(plan);
     const { batch, next } = diffNetwork(programmed, plan, adopted);
     if (!isEmpty(batch)) await this.#deps.namespaces.apply(networkId, batch);
     const ruleText = await this.#ruleText(plan, adopted || batch.nft !== "", known);
@@ -152,7 +154,6 @@ export class NetworkPrograms {
     if (!(await namespaces.exists(networkId))) {
       this.#closeDns(networkId);
       await namespaces.create(plan);
-      await this.#deps.onCreated(plan);
       if (plan.ingress) await namespaces.makeUplink(networkId);
       return nothingYet(plan.tunnel);
     }

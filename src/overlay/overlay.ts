@@ -1,3 +1,4 @@
+import { stat } from "node:fs/promises";
 import { TaskGroup, withSignal } from "../base/async.ts";
 import { type Clock, sleep, type Timer } from "../base/clock.ts";
 import { errorMessage, SwarmError } from "../base/errors.ts";
@@ -8,18 +9,16 @@ import { type OverlayChange, type OverlayNetwork, withoutPrefix } from "../model
 import type { NetworkAttachment, OverlayCapability } from "../model/rows.ts";
 import type { PreparedNetworks, TaskNetworks } from "../worker/networks.ts";
 import type { Commands } from "./commands.ts";
-import { NAMESPACE_PREFIX, namespaceOf } from "./core/names.ts";
-import { NetworkNames, resolve } from "./core/names-index.ts";
+import { ENCRYPTED_PORT, NAMESPACE_PREFIX, namespaceOf } from "./core/names.ts";
 import type { HostRules } from "./core/nft.ts";
 import type { NetworkPlan, PlanFacts } from "./core/plan.ts";
 import { OverlayTable } from "./core/table.ts";
-import { type Asker, DnsServer } from "./dns-server.ts";
-import { openDnsSockets } from "./dns-sockets.ts";
-import { HOST_SERVERS, Upstream } from "./dns-upstream.ts";
 import { HostProgram } from "./host-rules.ts";
-import type { LaneDeps } from "./lane.ts";
+import { Lane, type LaneDeps } from "./lane.ts";
 import { type LocalEndpoint, LocalState } from "./local-state.ts";
+import { Mesh } from "./mesh.ts";
 import { Namespaces } from "./namespaces.ts";
+import { Naming, placeKey } from "./naming.ts";
 import { ipamMethods, networkDriverMethods } from "./network-driver.ts";
 import { NetworkPrograms } from "./network-programs.ts";
 import { PluginServer } from "./plugin-server.ts";
@@ -66,13 +65,15 @@ export class Overlay implements TaskNetworks {
   readonly #deps: OverlayDeps;
   readonly #stop = new AbortController();
   readonly #table = new OverlayTable();
-  readonly #names = new Map<string, NetworkNames>();
   readonly #state: LocalState;
   readonly #namespaces: Namespaces;
   readonly #programs: NetworkPrograms;
   readonly #host: HostProgram;
-  readonly #upstream: Upstream;
+  readonly #naming: Naming;
+  readonly #mesh: Mesh;
+  readonly #meshLane: Lane;
   readonly #server: PluginServer;
+  #pendingMesh: Promise<void> = Promise.resolve();
   #problem = "";
   #mtu = 0;
   /** Managers have said what is this node's: what else is here is left over. */
@@ -84,7 +85,13 @@ export class Overlay implements TaskNetworks {
     this.#deps = deps;
     this.#state = state;
     const lanes: LaneDeps = { ...deps, signal: this.#stop.signal };
-    this.#upstream = new Upstream(deps);
+    this.#naming = new Naming({ ...deps, table: this.#table, state });
+    this.#mesh = new Mesh(options, {
+      ...deps,
+      hosts: () => this.#table.hosts,
+      underlayMtu: () => this.#mtu,
+    });
+    this.#meshLane = new Lane("encrypted mesh", () => this.#mesh.sync(), lanes);
     this.#namespaces = new Namespaces(deps);
     this.#programs = new NetworkPrograms({
       ...lanes,
@@ -92,8 +99,8 @@ export class Overlay implements TaskNetworks {
       table: this.#table,
       facts: () => this.#facts(),
       inUse: networkId => state.usesNetwork(networkId),
-      openDns: (networkId, gateway) => this.#openDns(networkId, gateway),
-      onCreated: plan => this.#plugAgain(plan),
+      openDns: (networkId, gateway) => this.#naming.open(networkId, gateway),
+      onAdopted: plan => this.#plugAgain(plan),
       onProgrammed: () => void this.#host.sync(),
     });
     this.#host = new HostProgram({ ...lanes, ...deps, rules: () => this.#hostRules() });
@@ -127,8 +134,16 @@ export class Overlay implements TaskNetworks {
     if (this.#problem === "") {
       const tables = await this.#state.loadTables();
       if (tables !== null) this.#table.restore(tables);
+      await this.#mesh.open();
+      if (this.#mesh.problem !== "") {
+        logger.warn("encrypted networks are off on this node", { reason: this.#mesh.problem });
+      }
       await this.#forgetDeadEndpoints();
-      const ready = Promise.all(this.#table.networkIds().map(id => this.#programs.sync(id)));
+      // The guards come before anything that they guard.
+      const ready = this.#host.sync().then(() => {
+        this.#program(this.#table.networkIds());
+        return this.programmed();
+      });
       await Promise.race([ready, sleep(clock, START_TIMEOUT_MS, this.#stop.signal)]);
       this.#problem = await this.#listen();
     }
@@ -175,20 +190,22 @@ export class Overlay implements TaskNetworks {
     this.#state.nameservers.clear();
     await Promise.all(this.#programs.ids().map(id => this.#programs.sync(id)));
     await this.#host.remove();
+    await this.#mesh.remove();
     await this.#state.save();
     await this.#state.saveTables(() => this.#table.snapshot());
   }
 
   async capability(): Promise<OverlayCapability> {
-    return { addr: this.#options.addr, publicKey: "", problem: this.#problem };
+    const publicKey = this.#problem === "" ? this.#mesh.publicKey : "";
+    return { addr: this.#options.addr, publicKey, problem: this.#problem };
   }
 
   apply(changes: readonly OverlayChange[], complete: boolean): void {
     if (changes.length === 0 && !complete) return;
     const touched = this.#table.apply(changes, complete);
-    for (const id of touched) this.#names.delete(id);
+    this.#naming.changed(touched);
     if (this.#problem !== "") return;
-    for (const id of touched) void this.#programs.sync(id);
+    this.#program(touched);
     this.#saveTimer ??= this.#deps.clock.setTimer("overlay-tables", SAVE_TABLES_DELAY_MS, () => {
       this.#saveTimer = null;
       void this.#saveTables();
@@ -196,8 +213,30 @@ export class Overlay implements TaskNetworks {
     if (complete) this.#confirmed = true;
   }
 
+  /** Encrypted networks follow when the mesh has. */
+  #program(networkIds: Iterable<string>): void {
+    const encrypted: string[] = [];
+    for (const id of networkIds) {
+      if (this.#table.network(id)?.network.encrypted === true) encrypted.push(id);
+      else void this.#programs.sync(id);
+    }
+    if (encrypted.length > 0) this.#pendingMesh = this.#programEncrypted(encrypted);
+  }
+
+  async #programEncrypted(networkIds: readonly string[]): Promise<void> {
+    if (this.#mesh.problem !== "") return;
+    try {
+      await this.#meshLane.request();
+      await Promise.all(networkIds.map(id => this.#programs.sync(id)));
+    } catch (error) {
+      // Shutting down: whatever is missing is made at the next start.
+      this.#deps.logger.debug("the mesh was not finished", { error: errorMessage(error) });
+    }
+  }
+
   async programmed(): Promise<void> {
     if (this.#problem !== "") return;
+    await this.#pendingMesh;
     await this.#programs.settled();
     await this.#host.settled();
   }
@@ -258,13 +297,14 @@ export class Overlay implements TaskNetworks {
     if (network === undefined) {
       throw new SwarmError("unavailable", `this node does not know the network ${networkId} yet`);
     }
-    if (network.encrypted) {
-      const text = `network ${network.name} is encrypted: encryption is not available on this node`;
-      throw new SwarmError("failed_precondition", text);
+    if (network.encrypted && this.#mesh.problem !== "") {
+      const text = `network ${network.name} is encrypted, and this node cannot encrypt`;
+      throw new SwarmError("failed_precondition", `${text}: ${this.#mesh.problem}`);
     }
     if (this.#table.hosts.get(this.#options.nodeId) === undefined) {
       throw new SwarmError("unavailable", "this node has no index in the data path yet");
     }
+    if (network.encrypted) await withSignal(this.#meshLane.request(), signal);
     await withSignal(this.#programs.sync(networkId), signal);
     return network;
   }
@@ -290,7 +330,7 @@ export class Overlay implements TaskNetworks {
       joined: this.#state.joined(),
       used: this.#state.used(),
       underlay: { mtu: this.#mtu },
-      mesh: null,
+      mesh: this.#mesh.facts,
     };
   }
 
@@ -298,7 +338,8 @@ export class Overlay implements TaskNetworks {
     const plans = this.#programs.ids().flatMap(id => this.#programs.planOf(id) ?? []);
     const ingress = plans.find(plan => plan.ingress);
     const ports = [...(ingress?.ports.keys() ?? [])].sort();
-    return { addr: ingress === undefined ? "" : this.#options.addr, ports, guardedPort: 0 };
+    const addr = ingress === undefined ? "" : this.#options.addr;
+    return { addr, ports, guardedPort: ENCRYPTED_PORT };
   }
 
   #networkFacts(
@@ -320,14 +361,21 @@ export class Overlay implements TaskNetworks {
     await this.#namespaces.plug(plan, endpoint);
   }
 
-  /** After a namespace was lost the containers' ends are made anew in their own namespaces. */
+  /** After a namespace was lost the ends of the containers that still run are made anew. */
   async #plugAgain(plan: NetworkPlan): Promise<void> {
-    for (const endpoint of this.#state.endpoints.values()) {
-      if (endpoint.networkId !== plan.networkId || endpoint.sandbox === "") continue;
-      this.#deps.logger.warn("a container lost its network with the namespace", {
-        network: plan.networkId,
-        addr: endpoint.addr,
-      });
+    const { networkId } = plan;
+    const all = [...this.#state.endpoints.values()].filter(one => one.networkId === networkId);
+    const joined = all.filter(({ sandbox }) => sandbox !== "");
+    if (joined.length === 0) return;
+    const devices = await this.#namespaces.devices(networkId);
+    const [subnet] = this.#table.network(networkId)?.network.subnets ?? [];
+    const prefixBits = Number(subnet?.subnet.split("/")[1] ?? 0);
+    const gateway = plan.ingress ? (subnet?.gateway ?? "") : "";
+    for (const endpoint of joined) {
+      const { device, sandbox, addr } = endpoint;
+      if (devices.has(device) || !(await isThere(sandbox))) continue;
+      this.#deps.logger.warn("a container had lost its network", { network: networkId, addr });
+      await this.#namespaces.plugInto(plan, endpoint, { sandbox, prefixBits, gateway });
     }
   }
 
@@ -335,41 +383,6 @@ export class Overlay implements TaskNetworks {
     const name = this.#table.network(networkId)?.network.name ?? networkId;
     const text = `network ${name} gives addresses to tasks of services only`;
     throw new SwarmError("failed_precondition", text);
-  }
-
-  async #openDns(networkId: string, gateway: string): Promise<DnsServer> {
-    const sockets = await openDnsSockets(namespaceOf(networkId), gateway);
-    const { clock, logger } = this.#deps;
-    const askerOf = (addr: string): Asker => this.#askerOf(networkId, addr);
-    return new DnsServer(sockets, { upstream: this.#upstream, clock, logger, askerOf });
-  }
-
-  /** A container asks for names on all its networks, whichever of their servers it asks. */
-  #askerOf(networkId: string, addr: string): Asker {
-    const all = [...this.#state.endpoints.values()];
-    const own = all.find(one => one.networkId === networkId && one.addr === addr);
-    const others =
-      own === undefined || own.sandbox === ""
-        ? []
-        : all.filter(one => one.sandbox === own.sandbox && one.id !== own.id);
-    const ids = [networkId, ...others.map(one => one.networkId)].filter(id => !this.#isIngress(id));
-    const networks = ids.flatMap(id => this.#namesOf(id) ?? []);
-    const outside = ids.some(id => this.#table.network(id)?.network.internal === false);
-    const nameservers = this.#state.nameservers.get(placeKey(networkId, addr)) ?? [HOST_SERVERS];
-    return {
-      answer: query => resolve(networks, query),
-      nameservers: outside || others.length >= ids.length ? nameservers : [],
-    };
-  }
-
-  #namesOf(networkId: string): NetworkNames | null {
-    const known = this.#names.get(networkId);
-    if (known !== undefined) return known;
-    const table = this.#table.network(networkId);
-    if (table === undefined) return null;
-    const names = new NetworkNames(table);
-    this.#names.set(networkId, names);
-    return names;
   }
 
   async #saveTables(): Promise<void> {
@@ -395,6 +408,7 @@ export class Overlay implements TaskNetworks {
   async #audit(signal: AbortSignal): Promise<void> {
     await this.#forgetDeadEndpoints();
     await this.#host.audit();
+    await this.#mesh.audit();
     const ids = this.#programs.ids();
     const next = async (): Promise<void> => {
       for (let id = ids.shift(); id !== undefined; id = ids.shift()) {
@@ -417,7 +431,9 @@ export class Overlay implements TaskNetworks {
       dead.push(...joined.filter(one => one.networkId === networkId && !devices.has(one.device)));
     }
     // Only what has not changed while the devices were being listed.
-    const gone = dead.filter(endpoint => this.#state.endpoints.get(endpoint.id) === endpoint);
+    const known = dead.filter(endpoint => this.#state.endpoints.get(endpoint.id) === endpoint);
+    const there = await Promise.all(known.map(({ sandbox }) => isThere(sandbox)));
+    const gone = known.filter((_, i) => there[i] === false);
     for (const { id, networkId } of gone) {
       this.#state.endpoints.delete(id);
       void this.#programs.sync(networkId);
@@ -442,6 +458,9 @@ export class Overlay implements TaskNetworks {
   }
 }
 
-function placeKey(networkId: string, addr: string): string {
-  return `${networkId}/${addr}`;
+async function isThere(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  );
 }

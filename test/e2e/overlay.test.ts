@@ -12,7 +12,7 @@ import {
   until,
   untilRunning,
 } from "../support/e2e.ts";
-import { askUdp, requestMany, startUdpEcho } from "../support/load.ts";
+import { askUdp, requestMany, sendUdp, startUdpEcho } from "../support/load.ts";
 
 /** Overlay networks with real packets: containers, names, virtual addresses, published ports. */
 
@@ -30,6 +30,18 @@ const PAGE = "/cgi-bin/index.cgi";
 type Attached = ApiTask & {
   readonly NetworksAttachments?: readonly { readonly Addresses?: readonly string[] }[];
 };
+/** Counts what hosts send each other over the switch. */
+const SEEN_RULES = `table bridge seen {
+  counter plain { }
+  counter sealed { }
+  chain forward {
+    type filter hook forward priority 1;
+    udp dport { 4789, 4790 } counter name plain
+    udp dport 51820 counter name sealed
+  }
+}
+`;
+const ROLLING_REQUESTS = 10_000;
 /** The audit comes every 3 s. */
 const REPAIR_TIMEOUT_MS = 10_000;
 
@@ -202,6 +214,34 @@ t.test("overlay networks", { skip }, async t => {
     await must(m1, "service", "rm", "echo");
   });
 
+  await t.test("a rolling update loses no request", async t => {
+    await must(m1, "service", "scale", "-d", "site=10");
+    await untilRunning(m1, "site", 10);
+    const urls = hosts.map(host => `http://${host.addr}:8080${PAGE}`);
+    await must(
+      m1,
+      "service",
+      "update",
+      "-d",
+      "--update-parallelism",
+      "2",
+      "--image",
+      "swarmd/web:3",
+      "site",
+    );
+    const load = await requestMany(lab, urls, ROLLING_REQUESTS);
+    t.equal(load.failed, 0, load.errors.join(", "));
+    const versions = new Set(load.answers.map(text => text.split(" ")[1]));
+    t.same([...versions].sort(), ["v2", "v3"], "it was under way meanwhile");
+    await until("the update is done", async () => {
+      const running = await containers("site");
+      return (
+        running.length === 10 &&
+        (await requestMany(lab, urls, 50)).answers.every(a => / v3 /.test(a))
+      );
+    });
+  });
+
   await t.test("what other hands break is repaired", async t => {
     const from = await one("app");
     const host = lab.host(from.host);
@@ -222,6 +262,20 @@ t.test("overlay networks", { skip }, async t => {
       },
       REPAIR_TIMEOUT_MS,
     );
+    const spaces = name.filter(one => one.startsWith("swarmd-")).sort();
+    for (const ns of spaces) await host.exec(["ip", "netns", "del", ns]);
+    await until("the namespaces are back", async () => {
+      const now = (await host.exec(["ip", "netns"])).split("\n").map(line => line.split(" ")[0]);
+      return spaces.every(ns => now.includes(ns));
+    });
+    await until("with the containers in them", async () => {
+      const url = `http://${host.addr}:8080${PAGE}`;
+      const answers = await Promise.all([
+        fetch(from, `http://web${PAGE}`),
+        fetch(from, `http://${from.name}${PAGE}`),
+      ]);
+      return !answers.includes("FAILED") && (await requestMany(lab, [url], 20)).failed === 0;
+    });
     t.pass();
   });
 
@@ -299,4 +353,96 @@ t.test("without the tools a task with networks is refused, with the reason", { s
   });
   t.match(task?.Status.Err, /overlay networks are not available on this node/);
   t.same(await census(lab.hosts()), [], "and runs nowhere else instead");
+});
+
+t.test("an encrypted network", { skip }, async t => {
+  const lab = await startLab(t, "overlay-wg", { managers: 1, workers: 1 });
+  const m1 = lab.host("m1");
+  const w1 = lab.host("w1");
+  const rules = await lab.asClient(["nft", "-f", "-"], { input: SEEN_RULES });
+  t.equal(rules.code, 0, rules.stderr);
+  const seen = async (name: string): Promise<number> => {
+    const { stdout } = await lab.asClient(["nft", "list", "counter", "bridge", "seen", name]);
+    return Number(/packets (\d+)/.exec(stdout)?.[1]);
+  };
+  await m1.swarmDocker(["network", "create", "-d", "overlay", "--opt", "encrypted", "secret"]);
+  await must(
+    m1,
+    "service",
+    "create",
+    "-d",
+    "--name",
+    "web",
+    "--mode",
+    "global",
+    "--network",
+    "secret",
+    "swarmd/web:1",
+  );
+  await untilRunning(m1, "web", 2);
+  const onM1 = (await containersOf(m1)).find(({ running }) => running);
+  const onW1 = (await containersOf(w1)).find(({ running }) => running);
+  if (onM1 === undefined || onW1 === undefined) throw new Error("web runs on both");
+  const ask = (): Promise<string> =>
+    m1
+      .docker([
+        "exec",
+        onM1.id,
+        "timeout",
+        "5",
+        "wget",
+        "-q",
+        "-O",
+        "-",
+        `http://${onW1.name}${PAGE}`,
+      ])
+      .catch(() => "FAILED");
+
+  await t.test("carries packets, and none of them in the clear", async t => {
+    await until("the hosts have met", async () => / v1 /.test(await ask()));
+    const before = await seen("sealed");
+    for (let i = 0; i < 5; i += 1) t.match(await ask(), / v1 /);
+    t.ok((await seen("sealed")) - before >= 20, "they went through the mesh");
+    t.equal(await seen("plain"), 0);
+  });
+
+  await t.test("takes no frame from outside the mesh, and sends none beside it", async t => {
+    const dropped = async (chain: string): Promise<number> => {
+      const rules = await w1.exec(["nft", "list", "chain", "ip", "swarmd", chain]);
+      return Number(/counter packets (\d+)/.exec(rules)?.[1]);
+    };
+    await sendUdp(lab, w1.addr, 4790, "08000000001001000253000000010253000000020800");
+    await until("it is dropped at the door", async () => (await dropped("guard_in")) > 0);
+    await w1.exec(["ip", "link", "set", "swg0", "down"]);
+    await w1.exec(["ip", "route", "replace", "default", "dev", "eth0"]);
+    await w1
+      .docker([
+        "exec",
+        onW1.id,
+        "timeout",
+        "2",
+        "wget",
+        "-q",
+        "-O",
+        "-",
+        `http://${onM1.name}${PAGE}`,
+      ])
+      .catch(() => "");
+    t.equal(await seen("plain"), 0);
+    await w1.exec(["ip", "link", "set", "swg0", "up"]);
+  });
+
+  await t.test("is refused where there is no WireGuard", async t => {
+    await w1.stop();
+    const key = (await w1.exec(["sh", "-c", "command -v wg"])).trim();
+    await w1.exec(["mount", "--bind", "/dev/null", key]);
+    await w1.start();
+    await must(m1, "service", "update", "-d", "--force", "--restart-condition", "none", "web");
+    await until("it says why", async () =>
+      (await tasksOf(m1, "web")).some(({ Status }) =>
+        /is encrypted, and this node cannot encrypt: missing program: wg/.test(Status.Err ?? ""),
+      ),
+    );
+    t.pass();
+  });
 });

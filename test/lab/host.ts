@@ -166,12 +166,12 @@ export class LabHost {
     await cutPower(this.#lab, this.name);
   }
 
-  /** Boots the host: Engine, then swarmd. */
+  /** Boots the host: Engine and swarmd together, since an Engine with networks of swarmd's asks it. */
   async poweron(): Promise<void> {
     if (this.isPoweredOn()) throw new LabError(`${this.name} is powered on already`);
     await boot(this.#lab, this.#plan);
-    await startService(this.#lab.dir, this.#engine);
-    if (this.#hasDaemon) await startService(this.#lab.dir, this.#daemon);
+    const services = [this.#engine, ...(this.#hasDaemon ? [this.#daemon] : [])];
+    await Promise.all(services.map(service => startService(this.#lab.dir, service)));
   }
 
   async stopEngine(): Promise<void> {

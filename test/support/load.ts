@@ -88,3 +88,14 @@ export async function askUdp(lab: Lab, host: string, port: number): Promise<stri
   const { stdout } = await lab.asClient([process.execPath, "-e", UDP_ASK, what]);
   return stdout.trim();
 }
+
+const UDP_SEND = `
+const [host, port, hex] = JSON.parse(process.argv[1]);
+const socket = require("node:dgram").createSocket("udp4");
+socket.send(Buffer.from(hex, "hex"), port, host, () => socket.close());
+`;
+
+/** One datagram from outside the cluster. */
+export async function sendUdp(lab: Lab, host: string, port: number, hex: string): Promise<void> {
+  await lab.asClient([process.execPath, "-e", UDP_SEND, JSON.stringify([host, port, hex])]);
+}

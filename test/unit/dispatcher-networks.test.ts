@@ -181,6 +181,9 @@ t.test("every node has the ingress network, with its ports", async t => {
     vip: "",
     ports: [{ protocol: "tcp", published: 8_080, target: 80 }],
   });
+  const waits = { allocated: false, specVersion: 2 };
+  world.store.put({ op: "patch", table: "services", id: "web", fields: waits });
+  t.equal(n2.table.network("ing")?.services.size, 1, "also while an update waits to be allocated");
   world.store.put({ op: "delete", table: "networks", id: "ing" });
   t.same(n2.table.networkIds(), []);
   await world.end();

@@ -15,6 +15,7 @@ import {
   reverseAddress,
   TYPE,
 } from "../../src/overlay/core/dns-message.ts";
+import { meshConfig, meshMtu } from "../../src/overlay/core/mesh.ts";
 import {
   containerMac,
   hostGateway,
@@ -23,6 +24,7 @@ import {
   hostOfGateway,
   hostTable,
   indexOfMac,
+  meshAddr,
 } from "../../src/overlay/core/names.ts";
 import { NetworkNames, resolve } from "../../src/overlay/core/names-index.ts";
 import { hostTableScript } from "../../src/overlay/core/nft.ts";
@@ -374,4 +376,38 @@ t.test("names of a network", async t => {
   t.equal(ask("elsewhere"), null);
   table.apply([service("net", "s1", "")], false);
   t.same(new NetworkNames(rows).addressesOf("web"), ["10.0.1.5"], "dnsrr: the tasks");
+});
+
+t.test("the encrypted mesh", async t => {
+  const key = (letter: string): string => `${letter.repeat(43)}=`;
+  const encrypted = network("net");
+  if (encrypted.action !== "update" || encrypted.kind !== "network") throw new Error("it is one");
+  const item = { ...encrypted.item, encrypted: true };
+  const table = new OverlayTable();
+  const hosts = [
+    { id: SELF, index: 1, addr: "10.77.0.1", publicKey: key("A") },
+    { id: "n2", index: 2, addr: "10.77.0.2", publicKey: key("B") },
+    { id: "n3", index: 3, addr: "10.77.0.3", publicKey: "" },
+  ];
+  table.apply(
+    [
+      ...hosts.map(host => ({ action: "update", kind: "host", item: host }) as const),
+      { action: "update", kind: "network", item },
+      endpoint("net", "t1", { addr: "10.0.1.5" }),
+      endpoint("net", "t2", { addr: "10.0.1.6", nodeId: "n3" }),
+    ],
+    true,
+  );
+  t.equal(planNetwork(table, "net", FACTS), null, "without the mesh there is no such network");
+  const mesh = { mtu: 1_440, addrOf: meshAddr };
+  const plan = planNetwork(table, "net", { ...FACTS, mesh });
+  t.match(plan?.tunnel, { localAddr: "169.254.192.1", port: 4_790, mtu: 1_390 });
+  t.same(plan?.peers, new Map([[2, "169.254.192.2"]]), "only to hosts that can encrypt");
+  t.same(plan?.routes, new Map([["10.0.1.5", 2]]));
+  const config = meshConfig("secret", SELF, table.hosts);
+  t.match(config, /AllowedIPs = 169\.254\.192\.2\/32/);
+  t.equal(config.match(/\[Peer\]/g)?.length, 1);
+  t.match(config, /Endpoint = 10\.77\.0\.2:51820/);
+  t.equal(meshMtu(1_500, ["10.77.0.1"]), 1_440);
+  t.equal(meshMtu(1_500, ["10.77.0.1", "fd00::1"]), 1_420);
 });

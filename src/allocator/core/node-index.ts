@@ -8,8 +8,8 @@ import {
   type Planner,
 } from "../../orchestrator/core/planner.ts";
 
-/** Indexes fit 14 bits: they are part of link-local addresses and of routing tables' numbers. */
-export const MAX_OVERLAY_INDEX = 16_383;
+/** Indexes are part of link-local addresses (overlay/core/names) and of routing tables' numbers. */
+export const MAX_OVERLAY_INDEX = 15_000;
 const RETRY_MS = 30_000;
 
 /**

@@ -18,6 +18,12 @@ interface Drain {
   readonly waits: Map<string, number>;
 }
 
+export interface FinishedDrains {
+  readonly byNode: ReadonlyMap<string, ReadonlySet<string>>;
+  /** Sessions that did not say in time that their node has followed. */
+  readonly late: ReadonlySet<string>;
+}
+
 /**
  * Tasks that are to end and are still being taken out of the tables of other nodes. A task's own
  * node hears of its end when every node that was told to send it no more connections says that it
@@ -58,15 +64,17 @@ export class Drains {
     this.#drains.delete(taskId);
   }
 
-  /** Ends the drains that are over; returns their tasks by node. */
-  finished(monoMs: number): ReadonlyMap<string, ReadonlySet<string>> {
+  /** Ends the drains that are over; returns their tasks by node, and the sessions given up on. */
+  finished(monoMs: number): FinishedDrains {
     const byNode = new Map<string, Set<string>>();
+    const late = new Set<string>();
     for (const [taskId, { nodeId, deadlineMs, waits }] of this.#drains) {
       if (waits.size > 0 && monoMs < deadlineMs) continue;
       this.#drains.delete(taskId);
       byNode.set(nodeId, (byNode.get(nodeId) ?? new Set()).add(taskId));
+      for (const sessionId of waits.keys()) late.add(sessionId);
     }
-    return byNode;
+    return { byNode, late };
   }
 
   get size(): number {

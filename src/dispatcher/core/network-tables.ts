@@ -162,9 +162,12 @@ export class NetworkTables {
     return items;
   }
 
-  /** One for each network the service is on; none once its removal was asked for. */
+  /**
+   * One for each network the service is on; none once its removal was asked for. While a newer spec
+   * waits for the allocator, what the service has had goes on.
+   */
   #serviceItems(service: Service): OverlayService[] {
-    if (service.pendingDelete || !service.allocated) return [];
+    if (service.pendingDelete) return [];
     const { spec, endpoint } = service;
     const ports = endpoint.ports.flatMap(publishedPort);
     const targets = networksOf(spec).map(({ Target = "", Aliases = [] }) => ({
@@ -173,15 +176,20 @@ export class NetworkTables {
     }));
     const ingress = this.#ingressId;
     if (ports.length > 0 && ingress !== "") targets.push({ networkId: ingress, aliases: [] });
-    return targets.map(({ networkId, aliases }) => ({
-      id: overlayItemId(networkId, service.id),
-      networkId,
-      serviceId: service.id,
-      name: spec.Name ?? "",
-      aliases,
-      vip: withoutPrefix(endpoint.virtualIps.find(vip => vip.networkId === networkId)?.addr ?? ""),
-      ports: networkId === ingress ? ports : [],
-    }));
+    const vipMode = spec.EndpointSpec?.Mode !== "dnsrr";
+    return targets.flatMap(({ networkId, aliases }) => {
+      const vip = endpoint.virtualIps.find(({ networkId: id }) => id === networkId)?.addr ?? "";
+      if (vip === "" && vipMode && networkId !== ingress) return [];
+      return {
+        id: overlayItemId(networkId, service.id),
+        networkId,
+        serviceId: service.id,
+        name: spec.Name ?? "",
+        aliases,
+        vip: withoutPrefix(vip),
+        ports: networkId === ingress ? ports : [],
+      };
+    });
   }
 }
 

@@ -6,6 +6,8 @@ const BYTE = 256;
 /** 169.254.64.0 to 169.254.127.255: what a host's tunnel end is called inside the namespaces. */
 const HOST_NET = "169.254";
 const HOST_NET_OFFSET = 64;
+/** 169.254.192.0 to 169.254.250.255: what a host is called inside the encrypted mesh. */
+const MESH_NET_OFFSET = 192;
 /** Above the numbers of slots, which are marks too. */
 const HOST_MARK_BASE = 0x10000;
 /** Routing tables and preferences of rules, one for each entry host. */
@@ -52,6 +54,16 @@ export function indexOfMac(mac: string): number | null {
 export function hostGateway(index: number): string {
   return `${HOST_NET}.${HOST_NET_OFFSET + Math.floor(index / BYTE)}.${index % BYTE}`;
 }
+
+/** Inner address of a host in the encrypted mesh. */
+export function meshAddr(index: number): string {
+  return `${HOST_NET}.${MESH_NET_OFFSET + Math.floor(index / BYTE)}.${index % BYTE}`;
+}
+
+/** One route covers the mesh; the uplink's own is longer and wins. */
+export const MESH_PREFIX_BITS = 18;
+export const MESH_DEVICE = "swg0";
+export const MESH_PORT = 51_820;
 
 /** The host of a gateway; null when it is none. */
 export function hostOfGateway(gateway: string): number | null {
