@@ -356,11 +356,15 @@ export class RaftDriver implements RaftNode {
       pausedMs: Math.round(pausedMs),
     });
     this.#guarded(() => {
-      // The first check forgets who was heard before the pause, the second finds nobody.
-      this.#core.step(newMessage("check-quorum", {}));
-      this.#core.step(newMessage("check-quorum", {}));
+      this.#stepDown();
       this.#core.campaign();
     });
+  }
+
+  /** The first check forgets who was heard, the second finds nobody. */
+  #stepDown(): void {
+    this.#core.step(newMessage("check-quorum", {}));
+    this.#core.step(newMessage("check-quorum", {}));
   }
 
   /** A leader that sends heartbeats but gets nothing done is worse than none (swarmkit#1658). */
@@ -372,7 +376,10 @@ export class RaftDriver implements RaftNode {
     this.#watchdogAtMs = nowMs;
     this.#deps.log.error("applying has stalled: handing leadership over", {});
     this.#handover.transfer(this.#stopping.signal).catch((error: unknown) => {
-      this.#deps.log.warn("leadership was not handed over", { error: errorMessage(error) });
+      this.#deps.log.warn("leadership was not handed over: stepping down", {
+        error: errorMessage(error),
+      });
+      this.#guarded(() => this.#stepDown());
     });
   }
 

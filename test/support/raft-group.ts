@@ -1,3 +1,4 @@
+import type { Clock } from "../../src/base/clock.ts";
 import { SwarmError } from "../../src/base/errors.ts";
 import { silentLogger } from "../../src/base/logger.ts";
 import { SeededRng } from "../../src/base/rng.ts";
@@ -27,6 +28,13 @@ export interface GroupMember {
   readonly ended: Promise<unknown>;
 }
 
+/** What a member has in place of the usual. */
+export interface MemberParts {
+  readonly clock?: Clock;
+  readonly machine?: ListMachine;
+  readonly nextTurn?: () => Promise<void>;
+}
+
 export function peerOf(raftId: number): PeerInfo {
   return { raftId, nodeId: `node-${raftId}`, addr: `10.0.0.${raftId}:2377` };
 }
@@ -36,6 +44,7 @@ export class RaftGroup {
   readonly clock = new VirtualClock();
   /** Members whose event loop can be held. */
   readonly held = new Map<number, HeldClock>();
+  readonly parts = new Map<number, MemberParts>();
   readonly network = new MemoryNetwork();
   readonly members = new Map<number, GroupMember>();
   /** What the cluster's spec would say. */
@@ -56,7 +65,8 @@ export class RaftGroup {
     const disk = this.#disks.get(raftId) ?? new MemoryDisk();
     this.#disks.set(raftId, disk);
     const self = peerOf(raftId);
-    const machine = new ListMachine();
+    const parts = this.parts.get(raftId) ?? {};
+    const machine = parts.machine ?? new ListMachine();
     const storage = new MemoryRaftStorage(disk, { keepOldSnapshots: 1 });
     const transport = new MemoryRaftTransport({ self, clusterId: CLUSTER_ID }, this.network);
     const options = { ...DRIVER_DEFAULTS, ...this.#options, clusterId: CLUSTER_ID, self, start };
@@ -64,11 +74,11 @@ export class RaftGroup {
       storage,
       transport,
       stateMachine: machine,
-      clock: this.held.get(raftId) ?? this.clock,
+      clock: parts.clock ?? this.held.get(raftId) ?? this.clock,
       rng: new SeededRng(this.#seed * 1000 + this.#starts),
       log: silentLogger,
       createCore: (config, deps) => new RaftCore(config, deps),
-      nextTurn,
+      nextTurn: parts.nextTurn ?? nextTurn,
       logLimits: () => this.logLimits,
     });
     const stop = new AbortController();

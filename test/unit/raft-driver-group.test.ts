@@ -1,8 +1,11 @@
 import t from "tap";
+import { newDeferred } from "../../src/base/async.ts";
+import type { Clock } from "../../src/base/clock.ts";
 import { randomInt, SeededRng } from "../../src/base/rng.ts";
 import { MAX_ENTRY_BYTES } from "../../src/raft/driver/options.ts";
 import { nextTurn } from "../../src/raft/driver/turns.ts";
 import { HeldClock } from "../support/held-clock.ts";
+import { ListMachine } from "../support/list-machine.ts";
 import { outcomeOf, peerOf, RaftGroup } from "../support/raft-group.ts";
 
 t.test("one member leads at once, answers and comes back", async t => {
@@ -80,6 +83,46 @@ t.test("a leader that stood still for an election timeout does not go on leading
     await group.stopAll();
   }
 });
+
+t.test(
+  "a leader that cannot get on with applying steps down, though its heartbeats flow",
+  async t => {
+    for (const transferWorks of [true, false]) {
+      const group = new RaftGroup();
+      let lateMs = 0;
+      let stuck = false;
+      class SlowMachine extends ListMachine {
+        override apply(entry: { readonly index: number; readonly data: Uint8Array }): unknown {
+          // Longer than one slice: the rest waits for the next turn.
+          if (stuck) lateMs += 20;
+          return super.apply(entry);
+        }
+      }
+      const { clock } = group;
+      const late: Clock = {
+        nowMs: () => clock.nowMs(),
+        monoMs: () => clock.monoMs() + lateMs,
+        setTimer: (name, delayMs, fn) => clock.setTimer(name, delayMs, fn),
+      };
+      const hung = newDeferred<void>();
+      const wait = (): Promise<void> => (stuck ? hung.promise : nextTurn());
+      group.parts.set(1, { clock: late, machine: new SlowMachine(), nextTurn: wait });
+      await group.startVoters(3);
+      const { driver } = group.member(1);
+      if (!transferWorks) group.network.drop = message => message.kind === "timeout-now";
+      stuck = true;
+      const write = outcomeOf(driver.propose(Buffer.from("stuck"), group.never));
+      await group.until(() => driver.status().role !== "leader", "it steps down");
+      await group.until(() => group.leader > 1, "another leads");
+      await group.propose("after");
+      stuck = false;
+      hung.resolve();
+      t.match(await group.settle(write), /ok|unknown_outcome/);
+      await group.until(() => group.agreed, "it gets on again");
+      await group.stopAll();
+    }
+  },
+);
 
 for (const size of [3, 5]) {
   t.test(`of ${size}, a killed leader is replaced in a fraction of a second`, async t => {
