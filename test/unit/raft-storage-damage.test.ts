@@ -12,6 +12,7 @@ import { ClassicLevel } from "classic-level";
 import t from "tap";
 import type { Entry, SnapshotMeta } from "../../src/raft/core/types.ts";
 import { crc32c } from "../../src/raft/storage/crc32c.ts";
+import { nodeFiles } from "../../src/raft/storage/files.ts";
 import {
   entryKey,
   IDENTITY_KEY,
@@ -19,7 +20,9 @@ import {
   TAIL_KEY,
   VERSION_KEY,
 } from "../../src/raft/storage/level-keys.ts";
+import { liveTables } from "../../src/raft/storage/level-manifest.ts";
 import { LevelRaftStorage } from "../../src/raft/storage/level-storage.ts";
+import { findDamagedTable } from "../../src/raft/storage/level-tables.ts";
 import { EMPTY_BATCH, type StoredState } from "../../src/raft/storage/raft-storage.ts";
 import { encodeMeta } from "../../src/raft/storage/record.ts";
 import { AesGcmSealer, plainSealer, type Sealer } from "../../src/raft/storage/sealer.ts";
@@ -112,42 +115,113 @@ t.test("nothing of an entry or a snapshot is readable on disk", async t => {
 async function afterDamage(
   sample: string,
   file: string,
-  damage: (path: string) => void,
+  { damage, sealer }: { damage: (path: string) => void; sealer?: Sealer },
 ): Promise<string> {
   const copy = `${sample}-copy`;
   cpSync(sample, copy, { recursive: true, force: true });
   damage(join(copy, file));
   try {
-    return readable(await load(copy));
+    return readable(await load(copy, sealer));
   } catch (error) {
     const { code, message } = error as { code: string; message: string };
     return ["data_loss", "failed_precondition"].includes(code) && message !== "" ? "refused" : code;
   }
 }
 
-t.test("a flipped byte anywhere is refused or harmless", async t => {
-  const sample = join(t.testdir(), "raft");
-  await writeSample(sample);
-  const expected = readable(await load(sample));
-  const files = readdirSync(sample, { recursive: true })
-    .map(name => String(name))
-    .filter(name => statSync(join(sample, name)).isFile() && !basename(name).startsWith("LOG"));
-  t.ok(files.length >= 5, files.join(" "));
-  let refused = 0;
-  for (const file of files) {
-    const { size } = statSync(join(sample, file));
-    const step = Math.max(1, Math.floor(size / 60));
-    for (let at = 0; at < size; at += step) {
-      const outcome = await afterDamage(sample, file, path => {
-        const bytes = readFileSync(path);
-        bytes.writeUInt8((bytes[at] ?? 0) ^ 0x41, at);
-        writeFileSync(path, bytes);
-      });
-      if (outcome === "refused") refused += 1;
-      else if (outcome !== expected) t.equal(outcome, expected, `${file} byte ${at}`);
+/** Small files are flipped at each byte, larger ones at about so many, evenly spread. */
+const FLIPS = 80;
+/** Each flip opens a database anew, with its syncs. */
+const FLIPS_TIMEOUT_MS = 300_000;
+
+/**
+ * As it is when the process is killed (entries in LevelDB's log), and after a start (in a table,
+ * sorted, with index and filter of LevelDB's): every kind of file there is.
+ */
+for (const form of ["killed", "started again"]) {
+  t.test(`a flipped byte anywhere is refused or harmless: ${form}`, async t => {
+    t.setTimeout(FLIPS_TIMEOUT_MS);
+    const sample = join(t.testdir(), "raft");
+    const sealer = new AesGcmSealer({ dek: Buffer.alloc(32, 6) });
+    await writeSample(sample, sealer);
+    const reference = `${sample}-reference`;
+    cpSync(sample, reference, { recursive: true });
+    const expected = readable(await load(reference, sealer));
+    if (form === "started again") await load(sample, sealer);
+    const files = readdirSync(sample, { recursive: true })
+      .map(name => String(name))
+      .filter(name => statSync(join(sample, name)).isFile() && !/^LOG|^LOCK/.test(basename(name)));
+    const kinds = new Set(files.map(name => basename(name).replace(/[0-9-]+/g, "#")));
+    const data = form === "killed" ? "#.log" : "#.ldb";
+    for (const kind of [data, "CURRENT", "MANIFEST#", "#.snap", "watermark"]) {
+      t.ok(kinds.has(kind), `${kind} is among ${[...kinds].join(" ")}`);
     }
+    const refusals = new Map<string, number>();
+    for (const file of files) {
+      const { size } = statSync(join(sample, file));
+      const step = Math.max(1, Math.floor(size / FLIPS));
+      for (let at = 0; at < size; at += step) {
+        const damage = (path: string): void => {
+          const bytes = readFileSync(path);
+          bytes.writeUInt8((bytes[at] ?? 0) ^ 0x41, at);
+          writeFileSync(path, bytes);
+        };
+        const outcome = await afterDamage(sample, file, { damage, sealer });
+        if (outcome === "refused") refusals.set(file, (refusals.get(file) ?? 0) + 1);
+        else if (outcome !== expected) t.equal(outcome, expected, `${file} byte ${at}`);
+      }
+    }
+    for (const name of files.filter(file => /\.(snap|log|ldb)$/.test(file))) {
+      if (statSync(join(sample, name)).size === 0) continue;
+      t.ok((refusals.get(name) ?? 0) > 20, `${name}: ${refusals.get(name)} flips were refused`);
+    }
+  });
+}
+
+t.test("a table that a crash left half written does not matter", async t => {
+  const dir = join(t.testdir(), "raft");
+  await writeSample(dir);
+  const expected = readable(await load(dir));
+  const table = readdirSync(join(dir, "log")).find(name => name.endsWith(".ldb")) ?? "";
+  const half = readFileSync(join(dir, "log", table)).subarray(0, 100);
+  writeFileSync(join(dir, "log", "000999.ldb"), half);
+  t.equal(readable(await load(dir)), expected);
+  t.notOk(
+    readdirSync(join(dir, "log")).some(name => name.startsWith("000999")),
+    "it is removed",
+  );
+  truncateSync(join(dir, "log", table), 100);
+  await t.rejects(load(dir), { code: "data_loss", message: new RegExp(`${table}: its .*join it`) });
+  t.ok(readdirSync(join(dir, "log")).includes(table), "what is damaged stays for who looks at it");
+});
+
+t.test("the tables in use are found, and are whole", async t => {
+  const dir = join(t.testdir(), "db");
+  const db = new ClassicLevel<string, Uint8Array>(dir, {
+    valueEncoding: "view",
+    compression: false,
+    writeBufferSize: 256 << 10,
+  });
+  for (let round = 0; round < 6; round += 1) {
+    for (let i = 0; i < 40; i += 1) await db.put(`key ${i}`, Buffer.alloc(20_000, round + i));
+    await db.compactRange("key", "kez");
   }
-  t.ok(refused > 20, `${refused} refused`);
+  await db.close();
+  const manifest = readdirSync(dir).find(name => name.startsWith("MANIFEST")) ?? "";
+  const live = liveTables(readFileSync(join(dir, manifest))) ?? [];
+  const tables = readdirSync(dir).filter(name => name.endsWith(".ldb"));
+  t.same(
+    live.map(number => `${String(number).padStart(6, "0")}.ldb`).sort(),
+    tables.sort(),
+    "after deletions too",
+  );
+  t.equal(await findDamagedTable(dir, nodeFiles), null);
+  const [table = ""] = tables;
+  const bytes = readFileSync(join(dir, table));
+  bytes.writeUInt8((bytes[5_000] ?? 0) ^ 1, 5_000);
+  writeFileSync(join(dir, table), bytes);
+  t.match(await findDamagedTable(dir, nodeFiles), { path: join(dir, table), why: /checksum/ });
+  const unknownField = Buffer.from([0, 0, 0, 0, 1, 0, 1, 8]);
+  t.equal(liveTables(unknownField), null, "what is not understood is left to LevelDB");
 });
 
 t.test("a log that lost its end after it was synced is refused", async t => {
@@ -156,9 +230,8 @@ t.test("a log that lost its end after it was synced is refused", async t => {
   const log = readdirSync(join(sample, "log")).find(name => name.endsWith(".log")) ?? "";
   const { size } = statSync(join(sample, "log", log));
   for (const cut of [1, 50, 120, size]) {
-    const outcome = await afterDamage(sample, join("log", log), path => {
-      truncateSync(path, size - cut);
-    });
+    const damage = (path: string): void => truncateSync(path, size - cut);
+    const outcome = await afterDamage(sample, join("log", log), { damage });
     t.equal(outcome, "refused", `${cut} bytes cut`);
   }
 });

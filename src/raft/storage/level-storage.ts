@@ -21,6 +21,7 @@ import {
   STORAGE_VERSION,
   type TailRecord,
 } from "./level-load.ts";
+import { findDamagedTable } from "./level-tables.ts";
 import {
   type AppendBatch,
   checkIdentity,
@@ -70,7 +71,8 @@ export class LevelRaftStorage implements RaftStorage {
   readonly #options: LevelStorageOptions;
   readonly #sealer: Sealer;
   readonly #clock: Clock;
-  readonly #db: LogDb;
+  readonly #newDb: () => LogDb;
+  #opened: LogDb | null = null;
   readonly #fs: Files;
   readonly #files: SnapshotFiles;
   #watermark: Watermark | null = null;
@@ -94,9 +96,14 @@ export class LevelRaftStorage implements RaftStorage {
     const { sealer, clock, newDb = newLevelDb, files = nodeFiles } = deps;
     this.#sealer = sealer;
     this.#clock = clock;
-    this.#db = newDb(this.#logDir);
+    this.#newDb = () => newDb(this.#logDir);
     this.#fs = files;
     this.#files = new SnapshotFiles({ dir: join(options.dir, "snap") }, { sealer, files });
+  }
+
+  get #db(): LogDb {
+    assert(this.#opened !== null, "the storage is open");
+    return this.#opened;
   }
 
   get #logDir(): string {
@@ -115,11 +122,15 @@ export class LevelRaftStorage implements RaftStorage {
 
   async #openDatabase(): Promise<void> {
     try {
-      await this.#fs.ensureDir(this.#options.dir);
-      await this.#db.open();
+      await this.#fs.ensureDir(this.#logDir);
+      const damage = await findDamagedTable(this.#logDir, this.#fs);
+      if (damage !== null) throw damaged(damage.path, damage.why);
+      // Not before: LevelDB begins to open a database when the object is made.
+      this.#opened = this.#newDb();
+      await this.#opened.open();
       await this.#fs.syncDir(this.#options.dir);
     } catch (error) {
-      throw openError(this.#logDir, error);
+      throw isSwarmError(error) ? error : openError(this.#logDir, error);
     }
   }
 
@@ -195,7 +206,7 @@ export class LevelRaftStorage implements RaftStorage {
     await this.#last;
     await this.#watermark?.close();
     this.#watermark = null;
-    await this.#db.close();
+    await this.#opened?.close();
   }
 
   /** Runs after the writes before it; the first failure fails all that follow. */
