@@ -161,6 +161,7 @@ export class ApiServer {
     const { pathname, query } = splitUrl(request.url ?? "/");
     const { version, path } = splitVersion(pathname, identity.apiVersion);
     const match = this.#router.match(request.method ?? "", path);
+    if (mayPrecedeJoin(path)) response.shouldKeepAlive = false;
     if (match === null) return proxy.forward(request, response);
     response.setHeader("Api-Version", formatApiVersion(identity.apiVersion));
     response.setHeader("Docker-Experimental", identity.experimental);
@@ -190,6 +191,14 @@ export class ApiServer {
     });
     response.end(request.method === "HEAD" ? undefined : body);
   }
+}
+
+/**
+ * A connection can be joined to the Engine's only by its first request, so what clients ask before
+ * they attach, or run a command, is the last request of its connection.
+ */
+function mayPrecedeJoin(path: string): boolean {
+  return path === "/_ping" || /^\/(?:containers|exec)\//.test(path);
 }
 
 /** Errors became JSON with API 1.24. */

@@ -224,6 +224,17 @@ t.test("a client that takes the connection over without asking is joined to it",
   }
 });
 
+t.test("what comes before such a request leaves no connection for it", async t => {
+  const { api } = await managerRig(t);
+  const agent = new http.Agent({ keepAlive: true });
+  t.teardown(() => agent.destroy());
+  const connection = async (path: string): Promise<string | undefined> =>
+    (await ask(api.socketPath, "GET", path, { agent })).headers.connection;
+  t.equal(await connection("/_ping"), "close");
+  t.equal(await connection("/v1.41/containers/a/top"), "close");
+  t.equal(await connection("/v1.41/services"), "keep-alive");
+});
+
 t.test("requests that arrive in pieces are requests", async t => {
   const { api } = await managerRig(t);
   const client = net.connect({ path: api.socketPath, allowHalfOpen: true });

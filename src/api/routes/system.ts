@@ -19,9 +19,6 @@ async function ping(exchange: Exchange): Promise<void> {
   const identity = await engine.identity();
   const head = exchange.request.method === "HEAD";
   const { response } = exchange;
-  // The docker command line asks this first: its next request has a connection of its own, which
-  // may be joined to the Engine's (first-request.ts).
-  response.setHeader("Connection", "close");
   response.setHeader("Cache-Control", "no-cache, no-store, must-revalidate");
   response.setHeader("Pragma", "no-cache");
   response.setHeader("Swarm", swarmHeader(lifecycle.state()));
