@@ -280,6 +280,45 @@ t.test("the bounds of the log follow the cluster's spec", async t => {
   await group.stopAll();
 });
 
+t.test(
+  "who is a little behind gets entries; two far behind get snapshots at the same time",
+  async t => {
+    const group = new RaftGroup({ snapshotEntries: 20, logEntriesForSlowFollowers: 10 });
+    await group.startVoters(5);
+    const { driver, storage } = group.member(1);
+    const write = async (count: number): Promise<void> => {
+      for (let i = 0; i < count; i += 1) await group.propose(`entry ${i}`);
+    };
+    let open = 0;
+    let most = 0;
+    const read = storage.readSnapshot.bind(storage);
+    storage.readSnapshot = async function* (meta) {
+      open += 1;
+      most = Math.max(most, open);
+      for (let turn = 0; turn < 50; turn += 1) await nextTurn();
+      yield* read(meta);
+      open -= 1;
+    };
+    const taken = (): number => driver.stats().snapshotsTaken;
+    for (let before = taken(); taken() === before; ) await write(1);
+    await write(15);
+    const before = taken();
+    group.network.isolate(4);
+    await write(8);
+    t.equal(taken(), before + 1, "the log was cut meanwhile");
+    group.network.heal();
+    await group.until(() => group.agreed, "the fourth catches up");
+    t.equal(driver.stats().snapshotsSent, 0, "with what the log has kept");
+    for (const raftId of [4, 5]) group.network.isolate(raftId);
+    await write(60);
+    group.network.heal();
+    await group.until(() => group.agreed, "both catch up");
+    t.equal(driver.stats().snapshotsSent, 2);
+    t.equal(most, 2, "side by side");
+    await group.stopAll();
+  },
+);
+
 t.test("a snapshot that gets lost is sent again", async t => {
   const group = new RaftGroup({ snapshotEntries: 10, logEntriesForSlowFollowers: 1 });
   await group.startVoters(3);
@@ -380,6 +419,38 @@ t.test("a member that cannot write ends at once", async t => {
   group.members.delete(1);
   const tookMs = await group.until(() => group.leader > 1, "the others go on");
   t.ok(tookMs <= 300, `${tookMs} ms`);
+  await group.stopAll();
+});
+
+t.test("a member whose log is gone does not come back under its id", async t => {
+  const group = new RaftGroup();
+  await t.rejects(group.start(1, "restart"), {
+    code: "data_loss",
+    message: /log of member 1 is gone.*must not come back under this id.*join it again/,
+  });
+  await group.startVoters(1);
+  await group.stopAll();
+  await t.rejects(group.start(1, "bootstrap"), { message: /holds a cluster already/ });
+});
+
+t.test("a wall clock that jumps changes nothing", async t => {
+  const group = new RaftGroup();
+  const { clock } = group;
+  let jumpMs = 0;
+  const jumping: Clock = {
+    nowMs: () => clock.nowMs() + jumpMs,
+    monoMs: () => clock.monoMs(),
+    setTimer: (name, delayMs, fn) => clock.setTimer(name, delayMs, fn),
+  };
+  for (const raftId of [1, 2, 3]) group.parts.set(raftId, { clock: jumping });
+  await group.startVoters(3);
+  const { term } = group.member(1).driver.status();
+  for (const hours of [1, -2, 24 * 365, -24 * 365]) {
+    jumpMs = hours * 3_600_000;
+    await group.propose(`after ${hours} hours`);
+    await group.pass(3_000);
+    t.match(group.member(1).driver.status(), { role: "leader", term });
+  }
   await group.stopAll();
 });
 

@@ -5,6 +5,7 @@ import { silentLogger } from "../../src/base/logger.ts";
 import { SeededRng } from "../../src/base/rng.ts";
 import { newMessage } from "../../src/raft/core/message.ts";
 import type { Message } from "../../src/raft/core/types.ts";
+import { MAX_ENTRY_BYTES } from "../../src/raft/driver/options.ts";
 import { crc32c } from "../../src/raft/storage/crc32c.ts";
 import { EntryPacker, encodeMessage, encodeMeta } from "../../src/raft/transport/codec.ts";
 import { PeerSender } from "../../src/raft/transport/peer-sender.ts";
@@ -64,6 +65,11 @@ t.test("three members on disk and network: failover, restart, handover", async t
   const appends = first.driver.stats().storage.appends;
   t.ok(appends < 150, `${appends} synced writes for 200 entries`);
 
+  const largest = Buffer.alloc(MAX_ENTRY_BYTES, "l");
+  await Promise.all([1, 2, 3].map(() => first.driver.propose(largest, never)));
+  await second.driver.readBarrier(never);
+  t.equal(second.machine.texts.at(-1)?.length, MAX_ENTRY_BYTES, "the largest entry travels");
+
   const killedMs = performance.now();
   await first.kill();
   const survivors = [second, third];
@@ -78,7 +84,7 @@ t.test("three members on disk and network: failover, restart, handover", async t
   const { addr } = first.self;
   const dir = `${t.testdirName}/1`;
   const back = await GrpcNode.start({ raftId: 1, start: "restart", dir, addr });
-  await eventually(() => back.machine.texts.length === 201, { what: "it catches up" });
+  await eventually(() => back.machine.texts.length === 204, { what: "it catches up" });
   t.equal(await leader.stop(), null);
   const rest = [second, third, back].filter(node => node !== leader);
   const successor = await eventually(() => rest.find(node => node.leads), { what: "a successor" });

@@ -7,6 +7,7 @@ import type { RaftNode } from "../../src/raft/ports.ts";
 import { encodeTransaction } from "../../src/state/core/transaction-codec.ts";
 import type { WatchEvent } from "../../src/state/ports.ts";
 import { ReplicatedStore } from "../../src/state/store.ts";
+import { realClock } from "../../src/system/real.ts";
 import { eventually } from "../support/eventually.ts";
 import { aNode } from "../support/rows.ts";
 import { VirtualClock } from "../support/virtual-clock.ts";
@@ -210,4 +211,21 @@ t.test("a failing listener breaks nothing", async t => {
   stop();
   await store.submit([node("n2")], signal);
   t.same(seen, [1]);
+});
+
+t.test("members that come and go leave nothing behind", async t => {
+  const store = new ReplicatedStore({}, { clock: realClock, logger: silentLogger });
+  const sizeAfter = async (from: number, to: number): Promise<number> => {
+    for (let raftId = from; raftId <= to; raftId += 1) {
+      const peer = { raftId, nodeId: `node-${raftId}`, addr: `10.0.0.1:${raftId}` };
+      store.applyMember(2 * raftId, { op: "put", peer });
+      store.applyMember(2 * raftId + 1, { op: "remove", peer });
+    }
+    let bytes = 0;
+    for await (const chunk of store.snapshot()) bytes += chunk.length;
+    return bytes;
+  };
+  const before = await sizeAfter(100, 149);
+  t.equal(await sizeAfter(150, 199), before, "the state does not grow with them");
+  t.same(store.members(), []);
 });
