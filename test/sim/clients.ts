@@ -20,6 +20,9 @@ const MAX_UNKNOWN = 6;
 /** Share of writes that go to whichever manager, not to the leader. */
 const MISDIRECTED = 0.1;
 const FAILED_PAUSE_MS = 150;
+/** Share of calls that a read follows at once, and of these the next call. */
+const CHECKED = 0.3;
+const HURRIED = 0.5;
 
 interface Call {
   input: RegisterInput | null;
@@ -83,8 +86,10 @@ export class Clients {
 
   async #client(): Promise<void> {
     const { world, weather, plan } = this.#cluster;
+    let hurried = false;
     while (!this.#stopped) {
-      await weather.sleep(this.#chance.exponential(plan.thinkMs));
+      if (!hurried) await weather.sleep(this.#chance.exponential(plan.thinkMs));
+      hurried = false;
       const at = this.#chance.int(0, this.#open.length - 1);
       const register = this.#open[at];
       if (register === undefined) continue;
@@ -94,6 +99,11 @@ export class Clients {
       }
       const outcome = await this.#call(register);
       if (outcome === "not-done") await world.sleep(FAILED_PAUSE_MS);
+      else if (this.#chance.is(this.#leaders().length > 1 ? 1 : CHECKED)) {
+        // What was just done must show, also at one who does not know that he leads no more.
+        await this.read(register, this.#selfStyledLeader());
+        hurried = this.#chance.is(HURRIED);
+      }
     }
   }
 
@@ -229,6 +239,19 @@ export class Clients {
 
   #writer(): ManagerHost | null {
     return this.#chance.is(MISDIRECTED) ? this.#anyone() : this.#cluster.leader;
+  }
+
+  #leaders(): ManagerHost[] {
+    const { managers } = this.#cluster;
+    return managers.filter(({ manager }) => manager?.raft.status().role === "leader");
+  }
+
+  /** One of those who think that they lead, the true one less often. */
+  #selfStyledLeader(): ManagerHost | null {
+    const leaders = this.#leaders();
+    if (leaders.length === 0) return this.#anyone();
+    const rivals = leaders.filter(host => host !== this.#cluster.leader);
+    return this.#chance.pick(rivals.length > 0 && this.#chance.is(0.8) ? rivals : leaders);
   }
 
   #anyone(): ManagerHost | null {

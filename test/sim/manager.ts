@@ -1,5 +1,5 @@
 import { setMaxListeners } from "node:events";
-import { errorMessage, InvariantError } from "../../src/base/errors.ts";
+import { errorMessage } from "../../src/base/errors.ts";
 import { RngIdSource } from "../../src/base/ids.ts";
 import type { Logger } from "../../src/base/logger.ts";
 import { SeededRng } from "../../src/base/rng.ts";
@@ -8,6 +8,7 @@ import type { LeaderTransport } from "../../src/control/ports.ts";
 import { ControlService } from "../../src/control/service.ts";
 import { LeaderDuties } from "../../src/daemon/leader.ts";
 import { newPlanners } from "../../src/daemon/planners.ts";
+import { leadTerm } from "../../src/daemon/term.ts";
 import type { Dispatcher } from "../../src/dispatcher/dispatcher.ts";
 import { RaftCore } from "../../src/raft/core/raft-core.ts";
 import {
@@ -157,34 +158,35 @@ export class SimManager {
   }
 
   #startDuties(signal: AbortSignal): void {
-    setMaxListeners(0, signal);
     const { process, logger, witness } = this.#deps;
-    const duties = new LeaderDuties(
+    const before = this.#dutiesEnd;
+    this.#dutiesEnd = before.then(async () => {
+      const work = (inner: AbortSignal): Promise<void> => this.#runDuties(inner);
+      const handOver = (inner: AbortSignal): Promise<void> => this.raft.transferLeadership(inner);
+      try {
+        await leadTerm(signal, { work, handOver, clock: process.clock, logger });
+      } catch (error) {
+        witness.fail("no-broken-invariant", `leader ${this.raftId}: ${errorMessage(error)}`);
+      }
+    });
+  }
+
+  async #runDuties(signal: AbortSignal): Promise<void> {
+    setMaxListeners(0, signal);
+    const { process, logger } = this.#deps;
+    this.#duties = new LeaderDuties(
       { nodeId: this.#options.self.nodeId },
       {
         store: this.store,
         raft: this.raft,
-        planners: () => newPlanners(),
+        planners: newPlanners,
         clock: process.clock,
         ids: this.#ids,
         logger,
       },
     );
-    const before = this.#dutiesEnd;
-    this.#duties = duties;
-    this.#dutiesEnd = before.then(async () => {
-      try {
-        if (!signal.aborted) await duties.run(signal);
-      } catch (error) {
-        if (signal.aborted) return;
-        if (error instanceof InvariantError) {
-          witness.fail("no-broken-invariant", `leader ${this.raftId}: ${error.message}`);
-        }
-        logger.error("the leader's work failed", { error: errorMessage(error) });
-        await this.raft.transferLeadership(signal).catch(() => undefined);
-      } finally {
-        if (this.#duties === duties) this.#duties = null;
-      }
+    await this.#duties.run(signal).finally(() => {
+      this.#duties = null;
     });
   }
 }

@@ -3,6 +3,8 @@ import type { World } from "./world.ts";
 
 /** Wall clock at the start of every simulation. */
 const EPOCH_MS = 1_700_000_000_000;
+/** As Node has it. */
+const MIN_TIMER_MS = 1;
 /** What a paused process finds in its sockets when it goes on; older messages are lost. */
 const MAX_BACKLOG = 2000;
 
@@ -36,7 +38,7 @@ export class SimProcess {
     this.clock = {
       nowMs: () => Math.floor(EPOCH_MS + world.nowMs + this.skewMs),
       monoMs: () => (world.nowMs - bootMs) * rate,
-      setTimer: (_name, delayMs, fn) => this.#timer(delayMs / rate, fn),
+      setTimer: (_name, delayMs, fn) => this.#timer(Math.max(MIN_TIMER_MS, delayMs) / rate, fn),
     };
   }
 

@@ -130,7 +130,11 @@ export class Run {
   /** Runs for so long, or until `done`; false when a property was broken. */
   async #passes(durationMs: number, done: () => boolean): Promise<boolean> {
     const { world, witness } = this.#cluster;
-    await world.run(world.nowMs + durationMs, () => witness.violation !== null || done());
+    await world.run(world.nowMs + durationMs, () => {
+      if (world.spins)
+        witness.fail("time-goes-on", "somebody does the same again and again at once");
+      return witness.violation !== null || done();
+    });
     return witness.violation === null;
   }
 

@@ -172,6 +172,7 @@ export class WatchedMachine implements StateMachine {
   readonly #store: ReplicatedStore;
   readonly #storage: WatchedStorage;
   readonly #deps: WatchDeps;
+  #index = 0;
 
   constructor(
     machine: StateMachine,
@@ -185,6 +186,10 @@ export class WatchedMachine implements StateMachine {
 
   apply(entry: { readonly index: number; readonly data: Uint8Array }): unknown {
     const { raftId, witness } = this.#deps;
+    if (entry.index <= this.#index) {
+      witness.fail("applied-once", `member ${raftId} applies ${entry.index} after ${this.#index}`);
+    }
+    this.#index = entry.index;
     witness.applied(raftId, entry.index, entry.data);
     const result = this.#machine.apply(entry);
     if (entry.index % DIGEST_EVERY === 0) {
@@ -211,6 +216,7 @@ export class WatchedMachine implements StateMachine {
 
   async restore(chunks: AsyncIterable<Uint8Array>, index: number): Promise<void> {
     await this.#machine.restore(chunks, index);
+    this.#index = index;
     this.#deps.witness.digest(this.#deps.raftId, index, this.#store.digest());
   }
 }

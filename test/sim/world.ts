@@ -8,6 +8,7 @@ export interface SimEvent {
 
 /** Now and then the real event loop gets a turn, so that a rejection nobody handles shows. */
 const EVENTS_PER_TURN = 4096;
+const MAX_AT_ONCE = 50_000;
 const RESOLVED = Promise.resolve();
 
 /**
@@ -18,10 +19,17 @@ export class World {
   readonly #heap: SimEvent[] = [];
   #nowMs = 0;
   #seq = 0;
+  /** Events since time last moved. */
+  #atOnce = 0;
   events = 0;
 
   get nowMs(): number {
     return this.#nowMs;
+  }
+
+  /** Somebody spins: events follow each other and time stands still. */
+  get spins(): boolean {
+    return this.#atOnce > MAX_AT_ONCE;
   }
 
   /** Runs `fn` in `delayMs`; events of one moment run in the order they were asked for. */
@@ -73,6 +81,7 @@ export class World {
       const { fn } = next;
       if (fn === null) continue;
       next.fn = null;
+      this.#atOnce = next.atMs > this.#nowMs ? 0 : this.#atOnce + 1;
       this.#nowMs = next.atMs;
       this.events += 1;
       return fn;
