@@ -1,49 +1,13 @@
 import { spawn } from "node:child_process";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join, relative, resolve } from "node:path";
+import { join, resolve } from "node:path";
 import { build, type Plugin } from "esbuild";
 
-/** A change of one place in the source, for the time of one build. */
-export interface Edit {
-  /** From the repository's root. */
-  readonly file: string;
-  /** Occurs exactly once. */
-  readonly from: string;
-  readonly to: string;
-}
-
-const ROOT = resolve(import.meta.dirname, "../..");
+export const ROOT = resolve(import.meta.dirname, "../..");
 const ENTRY = "test/sim/seeds.ts";
 /** Much garbage of short life: a larger nursery collects it cheaper. */
-const NODE_FLAGS = ["--max-semi-space-size=64"];
-
-/** The text with the edits made. Throws when a place is not there, or there twice. */
-export function edited(file: string, text: string, edits: readonly Edit[]): string {
-  return edits.reduce((now, { from, to }) => {
-    const parts = now.split(from);
-    if (parts.length === 2) return parts.join(to);
-    throw new Error(`${file} has ${parts.length - 1} times, not once: ${from}`);
-  }, text);
-}
-
-export async function readSource(file: string): Promise<string> {
-  return readFile(join(ROOT, file), "utf8");
-}
-
-function editing(edits: readonly Edit[]): Plugin {
-  return {
-    name: "edits",
-    setup(context) {
-      context.onLoad({ filter: /\.ts$/ }, async ({ path }) => {
-        const file = relative(ROOT, path);
-        const own = edits.filter(edit => edit.file === file);
-        if (own.length === 0) return null;
-        return { contents: edited(file, await readSource(file), own), loader: "ts" };
-      });
-    },
-  };
-}
+const NODE_FLAGS = ["--max-semi-space-size=64", "--enable-source-maps"];
 
 /** The simulation brings its own database: the native one is not loaded. */
 const withoutLevel: Plugin = {
@@ -61,24 +25,33 @@ const withoutLevel: Plugin = {
 
 export interface Simulator {
   /** Starts it with the arguments of `seeds.ts`. */
-  run(args: readonly string[], options?: { readonly live?: boolean }): Promise<SimulatorRun>;
+  run(args: readonly string[], options?: RunOptions): Promise<CommandResult>;
   remove(): Promise<void>;
 }
 
-export interface SimulatorRun {
+export interface RunOptions {
+  /** Shows what it prints at once, and does not keep it. */
+  readonly live?: boolean;
+  readonly cwd?: string;
+  /** It is killed after this. */
+  readonly timeoutMs?: number;
+}
+
+export interface CommandResult {
   readonly code: number;
   readonly output: string;
+  readonly timedOut: boolean;
 }
 
 /**
- * The simulator and the production code in it as one file, with `edits` made in either: quicker than
- * loading the sources one by one, and the sources stay as they are.
+ * The simulator and the production code in it as one file: quicker than loading the sources one by
+ * one. `root` is the repository, or a copy of it.
  */
-export async function buildSimulator(edits: readonly Edit[] = []): Promise<Simulator> {
+export async function buildSimulator(root = ROOT): Promise<Simulator> {
   const dir = await mkdtemp(join(tmpdir(), "swarmd-sim-"));
   const outfile = join(dir, "seeds.mjs");
   await build({
-    absWorkingDir: ROOT,
+    absWorkingDir: root,
     entryPoints: [ENTRY],
     outfile,
     bundle: true,
@@ -87,21 +60,27 @@ export async function buildSimulator(edits: readonly Edit[] = []): Promise<Simul
     format: "esm",
     sourcemap: "inline",
     logLevel: "silent",
-    plugins: [editing(edits), withoutLevel],
+    plugins: [withoutLevel],
     banner: {
       js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);",
     },
   });
   return {
-    run: (args, options = {}) => start(outfile, args, options.live ?? false),
+    run: (args, options) => runNode([...NODE_FLAGS, outfile, ...args], options),
     remove: () => rm(dir, { recursive: true }),
   };
 }
 
-function start(file: string, args: readonly string[], live: boolean): Promise<SimulatorRun> {
+/** Runs Node until it ends. */
+export function runNode(
+  args: readonly string[],
+  { live = false, cwd = ROOT, timeoutMs }: RunOptions = {},
+): Promise<CommandResult> {
   return new Promise((done, fail) => {
-    const command = [...NODE_FLAGS, "--enable-source-maps", file, ...args];
-    const child = spawn(process.execPath, command, { stdio: ["ignore", "pipe", "pipe"] });
+    const signal = timeoutMs === undefined ? undefined : AbortSignal.timeout(timeoutMs);
+    const child = spawn(process.execPath, args, { cwd, stdio: ["ignore", "pipe", "pipe"] });
+    const kill = (): void => void child.kill("SIGKILL");
+    signal?.addEventListener("abort", kill, { once: true });
     const chunks: Buffer[] = [];
     const keep = (chunk: Buffer): void => {
       if (live) process.stdout.write(chunk);
@@ -111,7 +90,9 @@ function start(file: string, args: readonly string[], live: boolean): Promise<Si
     child.stderr.on("data", keep);
     child.on("error", fail);
     child.on("close", code => {
-      done({ code: code ?? 1, output: Buffer.concat(chunks).toString("utf8") });
+      signal?.removeEventListener("abort", kill);
+      const output = Buffer.concat(chunks).toString("utf8");
+      done({ code: code ?? 1, output, timedOut: signal?.aborted === true });
     });
   });
 }
