@@ -1,7 +1,15 @@
 import t from "tap";
+import { SeededRng } from "../../src/base/rng.ts";
 import { newMessage } from "../../src/raft/core/message.ts";
-import type { ConfChange, ConfChangeSingle, Message } from "../../src/raft/core/types.ts";
-import { bytes, TestCluster, type TestNode } from "../support/raft-cluster.ts";
+import { RaftCore } from "../../src/raft/core/raft-core.ts";
+import {
+  type ConfChange,
+  type ConfChangeSingle,
+  EMPTY_CONF_STATE,
+  type Message,
+  type Transition,
+} from "../../src/raft/core/types.ts";
+import { bytes, TEST_CONFIG, TestCluster, type TestNode } from "../support/raft-cluster.ts";
 
 function change(
   changes: readonly ConfChangeSingle[],
@@ -291,4 +299,56 @@ t.test("election timeouts are spread over [n, 2n) ticks", async t => {
   const seen = new Set(Array.from({ length: 200 }, (_, seed) => ticksToCampaign(seed)));
   t.equal(Math.min(...seen), 10);
   t.equal(Math.max(...seen), 19);
+});
+
+t.test("every transition is in the trace", async t => {
+  const trace: Transition[] = [];
+  const conf = { ...EMPTY_CONF_STATE, voters: [1, 2, 3] };
+  const snapshot = { index: 5, term: 2, conf };
+  const hardState = { term: 2, vote: 0, commit: 5 };
+  const core = new RaftCore(
+    { ...TEST_CONFIG, id: 1 },
+    {
+      rng: new SeededRng(1),
+      initial: { hardState, conf, snapshot, entries: [], applied: 5 },
+      trace: transition => trace.push(transition),
+    },
+  );
+  const persist = (): void => {
+    for (let ready = core.ready(); ready !== null; ready = core.ready()) {
+      core.advance(ready);
+      const last = ready.committed.at(-1);
+      if (last !== undefined) core.applied(last.index);
+    }
+  };
+  core.step(newMessage("vote", { from: 2, to: 1, term: 3, index: 5, logTerm: 2 }));
+  core.step(newMessage("heartbeat", { from: 2, to: 1, term: 3 }));
+  core.step(newMessage("forget-leader", {}));
+  core.campaign();
+  persist();
+  core.step(newMessage("pre-vote-resp", { from: 3, to: 1, term: 4 }));
+  persist();
+  core.step(newMessage("vote-resp", { from: 3, to: 1, term: 4 }));
+  persist();
+  core.step(newMessage("app-resp", { from: 3, to: 1, term: 4, index: 6 }));
+  persist();
+  core.transferLeadership(3);
+  core.applyConfChange(change([{ op: "add-learner", id: 4 }]));
+  core.step(newMessage("check-quorum", {}));
+  core.step(newMessage("check-quorum", {}));
+  t.same(
+    trace.map(({ event, term, role, peer }) => `${event} ${term} ${role} ${peer}`),
+    [
+      "follower 3 follower 0",
+      "vote granted 3 follower 2",
+      "pre-candidate 3 pre-candidate 0",
+      "candidate 4 candidate 0",
+      "leader 4 leader 0",
+      "transfer begun 4 leader 3",
+      "membership applied 4 leader 0",
+      "no quorum heard 4 leader 0",
+      "follower 4 follower 0",
+    ],
+  );
+  t.match(trace.at(-1), { vote: 1, leaderId: 0, lastIndex: 6, commit: 6 });
 });

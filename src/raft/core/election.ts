@@ -50,6 +50,7 @@ function becomeCandidate(state: RaftState): void {
   state.reset(state.term + 1);
   state.role = "candidate";
   state.vote = state.id;
+  state.note("candidate");
 }
 
 /** Neither term nor vote change: a pre-vote disturbs nobody. */
@@ -58,6 +59,7 @@ function becomePreCandidate(state: RaftState): void {
   state.tracker.resetVotes();
   state.leaderId = NO_ID;
   state.role = "pre-candidate";
+  state.note("pre-candidate");
 }
 
 /** Within an election timeout of hearing from a leader nobody else is wanted (dissertation 4.2.3). */
@@ -87,4 +89,5 @@ export function answerVote(state: RaftState, message: Message): void {
   if (preVote) return;
   state.electionElapsed = 0;
   state.vote = from;
+  state.note("vote granted", from);
 }

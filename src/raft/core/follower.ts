@@ -53,6 +53,7 @@ function maybeRestore(state: RaftState, snapshot: SnapshotMeta): boolean {
   }
   log.restore(snapshot);
   state.tracker.replace(conf, log.lastIndex);
+  state.note("snapshot taken over");
   return true;
 }
 

@@ -43,6 +43,7 @@ export function becomeLeader(state: RaftState): void {
   own.becomeReplicate();
   own.recentlyActive = true;
   state.pendingConfIndex = state.log.lastIndex;
+  state.note("leader");
   appendOwn(state, [NO_OP]);
   broadcastAppend(state);
 }
@@ -65,6 +66,7 @@ export function tickLeader(state: RaftState): void {
 /** Steps down when no quorum was heard from for an election timeout (dissertation 6.2). */
 function checkQuorum(state: RaftState): void {
   if (!state.tracker.quorumActive()) {
+    state.note("no quorum heard");
     state.becomeFollower(state.term, NO_ID);
     return;
   }
@@ -157,6 +159,7 @@ export function startTransfer(state: RaftState, to: RaftId): void {
   if (to === state.id) return;
   state.electionElapsed = 0;
   state.transferTarget = to;
+  state.note("transfer begun", to);
   if (progress.match === state.log.lastIndex) state.send("timeout-now", to);
   else sendAppend(state, to, true);
 }

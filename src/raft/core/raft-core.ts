@@ -1,5 +1,4 @@
 import { assert } from "../../base/errors.ts";
-import type { Rng } from "../../base/rng.ts";
 import { encodeConfChange } from "./conf-change-codec.ts";
 import { startElection, tickElection } from "./election.ts";
 import {
@@ -12,7 +11,7 @@ import {
 import { changeMembership } from "./membership.ts";
 import { LOCAL_KINDS, newMessage, RESPONSE_KINDS, TERMLESS_KINDS } from "./message.ts";
 import { broadcastHeartbeat, startRead } from "./replication.ts";
-import { RaftState } from "./state.ts";
+import { type RaftDeps, RaftState } from "./state.ts";
 import { stepMessage } from "./step.ts";
 import {
   type ConfChange,
@@ -25,7 +24,6 @@ import {
   type RaftConfig,
   type RaftCoreApi,
   type RaftId,
-  type RaftInitialState,
   type RaftStatus,
   type Ready,
   type SnapshotMeta,
@@ -46,7 +44,7 @@ export class RaftCore implements RaftCoreApi {
   #outstanding: Outstanding | null = null;
 
   /** Throws data_loss when the stored log contradicts itself. */
-  constructor(config: RaftConfig, deps: { readonly rng: Rng; readonly initial: RaftInitialState }) {
+  constructor(config: RaftConfig, deps: RaftDeps) {
     this.#state = new RaftState(config, deps);
     this.#softState = this.#state.softState;
     this.#hardState = deps.initial.hardState;
@@ -96,6 +94,7 @@ export class RaftCore implements RaftCoreApi {
     const result = changeMembership(tracker.membership, change);
     if (result.ok) {
       tracker.switchTo(result.membership, result.fresh, log.lastIndex);
+      this.#state.note("membership applied");
       afterMembershipChange(this.#state);
     }
     return tracker.conf;

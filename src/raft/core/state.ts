@@ -15,7 +15,16 @@ import {
   type RaftRole,
   type ReadState,
   type SoftState,
+  type Transition,
+  type TransitionEvent,
 } from "./types.ts";
+
+export interface RaftDeps {
+  readonly rng: Rng;
+  readonly initial: RaftInitialState;
+  /** Called with every transition; must return at once and not call back. */
+  readonly trace?: (transition: Transition) => void;
+}
 
 /** Messages waiting for the next Ready. */
 interface Outbox {
@@ -52,11 +61,14 @@ export class RaftState {
   outbox: Outbox = { now: [], afterPersist: [], toSelf: [] };
   #electionTimeout: number | null = null;
 
-  constructor(config: RaftConfig, deps: { readonly rng: Rng; readonly initial: RaftInitialState }) {
+  readonly #trace: ((transition: Transition) => void) | null;
+
+  constructor(config: RaftConfig, deps: RaftDeps) {
     const { hardState, conf, snapshot, entries, applied } = deps.initial;
     checkConfig(config);
     this.config = config;
     this.#rng = deps.rng;
+    this.#trace = deps.trace ?? null;
     this.term = hardState.term;
     this.vote = hardState.vote;
     this.log = new RaftLog({
@@ -134,6 +146,15 @@ export class RaftState {
     this.reset(term);
     this.role = "follower";
     this.leaderId = leaderId;
+    this.note("follower");
+  }
+
+  /** Tells the trace of a transition that was just made. */
+  note(event: TransitionEvent, peer: RaftId = NO_ID): void {
+    if (this.#trace === null) return;
+    const { role, term, vote, leaderId } = this;
+    const { lastIndex, committed } = this.log;
+    this.#trace({ event, role, term, vote, leaderId, lastIndex, commit: committed, peer });
   }
 }
 

@@ -205,6 +205,30 @@ export interface RaftInitialState {
   readonly applied: number;
 }
 
+export type TransitionEvent =
+  | "follower"
+  | "pre-candidate"
+  | "candidate"
+  | "leader"
+  | "vote granted"
+  | "no quorum heard"
+  | "transfer begun"
+  | "membership applied"
+  | "snapshot taken over";
+
+/** One transition of a node, for its trace; the state is as of just after it. */
+export interface Transition {
+  readonly event: TransitionEvent;
+  readonly role: RaftRole;
+  readonly term: number;
+  readonly vote: RaftId;
+  readonly leaderId: RaftId;
+  readonly lastIndex: number;
+  readonly commit: number;
+  /** Whom it concerns: the candidate voted for, the transfer's target; else 0. */
+  readonly peer: RaftId;
+}
+
 export interface RaftConfig {
   readonly id: RaftId;
   /** Ticks without a leader's message before an election; drawn from [n, 2n) each time. */

@@ -1,7 +1,8 @@
 import type { Clock } from "../../base/clock.ts";
 import type { Logger } from "../../base/logger.ts";
 import type { Rng } from "../../base/rng.ts";
-import type { RaftConfig, RaftCoreApi, RaftInitialState } from "../core/types.ts";
+import type { RaftDeps } from "../core/state.ts";
+import type { RaftConfig, RaftCoreApi } from "../core/types.ts";
 import type { LeadershipEvent, PeerInfo, StateMachine } from "../ports.ts";
 import type { RaftStorage } from "../storage/raft-storage.ts";
 import type { RaftTransport } from "../transport/raft-transport.ts";
@@ -62,10 +63,7 @@ export interface DriverDeps {
   readonly clock: Clock;
   readonly rng: Rng;
   readonly log: Logger;
-  readonly createCore: (
-    config: RaftConfig,
-    deps: { readonly rng: Rng; readonly initial: RaftInitialState },
-  ) => RaftCoreApi;
+  readonly createCore: (config: RaftConfig, deps: RaftDeps) => RaftCoreApi;
   /** Resolves in a later turn of the event loop, after I/O had its chance. */
   readonly nextTurn: () => Promise<void>;
   /** What the cluster wants at present; the options count when it is null or not given. */

@@ -1,6 +1,11 @@
 import { SwarmError } from "../../base/errors.ts";
 import { encodeConfChange } from "../core/conf-change-codec.ts";
-import { EMPTY_CONF_STATE, type RaftCoreApi, type RaftInitialState } from "../core/types.ts";
+import {
+  EMPTY_CONF_STATE,
+  type RaftCoreApi,
+  type RaftInitialState,
+  type Transition,
+} from "../core/types.ts";
 import type { PeerInfo } from "../ports.ts";
 import {
   type AppendBatch,
@@ -24,7 +29,7 @@ export interface LoadedMember {
  * builds the core. What is committed after the snapshot is applied when the driver runs.
  */
 export async function loadMember(options: DriverOptions, deps: DriverDeps): Promise<LoadedMember> {
-  const { storage, stateMachine, rng } = deps;
+  const { storage, stateMachine, rng, log } = deps;
   const identity = { clusterId: options.clusterId, raftId: options.self.raftId };
   const stored = await storage.open(identity);
   try {
@@ -41,7 +46,8 @@ export async function loadMember(options: DriverOptions, deps: DriverDeps): Prom
       conf: snapshot?.conf ?? EMPTY_CONF_STATE,
       applied: snapshot?.index ?? 0,
     };
-    return { core: deps.createCore(coreConfig(options), { rng, initial }), initial };
+    const trace = (transition: Transition): void => log.debug("raft transition", { ...transition });
+    return { core: deps.createCore(coreConfig(options), { rng, initial, trace }), initial };
   } catch (error) {
     await storage.close();
     throw error;
