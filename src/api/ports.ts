@@ -77,6 +77,11 @@ export interface NodeLifecycle {
   unlock(key: string, signal: AbortSignal): Promise<void>;
   /** The key that unlocks managers, `SWMKEY-1-…`; empty without autolock. Managers only. */
   unlockKey(signal: AbortSignal): Promise<string>;
+  /**
+   * Brings an attachable network of the cluster to this node's Engine, for a container that is no
+   * task. Throws `unavailable` for now, another error when this node cannot have it.
+   */
+  attachNetwork(networkId: string, signal: AbortSignal): Promise<{ readonly gateway: string }>;
   /** The cluster, while this node is a working manager. */
   control(): ControlClient | null;
   /** The cluster's events, while this node is a working manager. */

@@ -110,6 +110,15 @@ export class ClusterNode {
     return this.#deps.identity.current().nodeId;
   }
 
+  /** Brings an attachable network to this node's Engine. */
+  async attachNetwork(
+    networkId: string,
+    signal: AbortSignal,
+  ): Promise<{ readonly gateway: string }> {
+    if (this.#worker === null) throw new SwarmError("unavailable", "the worker is starting");
+    return this.#worker.attachNetwork(networkId, signal);
+  }
+
   /** Resolves when the manager's half works: it has joined the group and knows the cluster. */
   whenManager(signal: AbortSignal): Promise<void> {
     return withSignal(this.#managerReady.promise, signal);

@@ -178,6 +178,17 @@ export class Lifecycle implements NodeLifecycle {
     return { applied: status?.applied ?? 0, appended: status?.lastIndex ?? 0 };
   }
 
+  async attachNetwork(
+    networkId: string,
+    signal: AbortSignal,
+  ): Promise<{ readonly gateway: string }> {
+    const node = this.#running?.node;
+    if (node === undefined) {
+      throw new SwarmError("failed_precondition", "this node is not part of a swarm");
+    }
+    return node.attachNetwork(networkId, signal);
+  }
+
   control(): ControlClient | null {
     return this.#running?.node.manager?.control ?? null;
   }

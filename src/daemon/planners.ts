@@ -13,6 +13,7 @@ export function newPlanners(): readonly Planner[] {
   return [
     nodeIndexPlanner,
     allocators.services,
+    allocators.attachments,
     nodeHealthPlanner,
     constraintEnforcer,
     servicePlanner,

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import type { ServiceError } from "@grpc/grpc-js";
 import { TaskGroup } from "../base/async.ts";
 import type { Clock } from "../base/clock.ts";
-import { type SwarmError, toSwarmError } from "../base/errors.ts";
+import { SwarmError, toSwarmError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Rng } from "../base/rng.ts";
 import type { NodeRole } from "../model/rows.ts";
@@ -102,6 +102,13 @@ export class WorkerSide {
         logger,
       },
     );
+    overlay?.useLeases(this.#session);
+  }
+
+  /** Brings an attachable network to this node's Engine. */
+  attachNetwork(networkId: string, signal: AbortSignal): Promise<{ readonly gateway: string }> {
+    if (this.#overlay !== null) return this.#overlay.attach(networkId, signal);
+    throw new SwarmError("failed_precondition", "overlay networks are off on this node");
   }
 
   static async open(options: WorkerSideOptions, deps: WorkerSideDeps): Promise<WorkerSide> {

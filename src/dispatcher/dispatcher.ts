@@ -11,6 +11,7 @@ import type { StateStore } from "../state/ports.ts";
 import { Drains, mustDrain } from "./core/drains.ts";
 import { Liveness, type LivenessOptions } from "./core/liveness.ts";
 import { type NetworkNews, NetworkTables } from "./core/network-tables.ts";
+import { Leases } from "./leases.ts";
 import { LogBroker } from "./log-broker.ts";
 import { decodeDescription, decodeStatusUpdates } from "./messages.ts";
 import { type NodeConnection, NodeSession } from "./node-session.ts";
@@ -69,11 +70,13 @@ export class Dispatcher {
   /** Those that were asked to renew and have not yet. */
   #renewing: ReadonlySet<string> = new Set();
   readonly logs: LogBroker;
+  readonly leases: Leases;
 
   constructor(_options: DispatcherOptions, deps: DispatcherDeps) {
     this.#deps = deps;
     this.#liveness = new Liveness(this.#livenessOptions());
     this.#batcher = new StatusBatcher({ store: deps.store, signal: this.#controller.signal });
+    this.leases = new Leases(deps);
     this.logs = new LogBroker({
       store: deps.store,
       ids: deps.ids,

@@ -10,6 +10,7 @@ import type {
 import type { CallContext, Handlers } from "../rpc/handlers.ts";
 import type { Access } from "../rpc/ports.ts";
 import type { Dispatcher } from "./dispatcher.ts";
+import type { Leases } from "./leases.ts";
 
 /** Messages on their way to one node; `NodeSession` ends a session before this is reached. */
 const MAX_OUTGOING_MESSAGES = 8_192;
@@ -17,6 +18,8 @@ const MAX_OUTGOING_MESSAGES = 8_192;
 export const DISPATCHER_ACCESS: Readonly<Record<string, Access>> = {
   session: "node",
   publishLogs: "node",
+  leaseAddress: "node",
+  releaseAddress: "node",
 };
 
 export interface DispatcherServerDeps {
@@ -31,6 +34,12 @@ export function dispatcherHandlers(deps: DispatcherServerDeps): Handlers<typeof 
   return {
     session: (messages, context) => serveSession(deps, messages, context),
     publishLogs: (chunks, context) => takeLogs(deps, chunks, context),
+    leaseAddress: ({ networkId }, context) =>
+      leasesOf(deps).take(nodeIdOf(context), networkId, context.signal),
+    releaseAddress: async ({ taskId }, context) => {
+      await leasesOf(deps).release(nodeIdOf(context), taskId, context.signal);
+      return {};
+    },
   };
 }
 
@@ -92,6 +101,12 @@ async function takeLogs(
     if (!(await dispatcher.logs.publish(nodeId, chunk))) break;
   }
   return {};
+}
+
+function leasesOf(deps: DispatcherServerDeps): Leases {
+  const dispatcher = deps.dispatcher();
+  if (dispatcher === null) throw new SwarmError("not_leader", "this manager is not the leader");
+  return dispatcher.leases;
 }
 
 function nodeIdOf(context: CallContext): string {

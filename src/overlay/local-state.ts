@@ -31,6 +31,10 @@ interface Stored {
   readonly endpoints: readonly LocalEndpoint[];
   /** By network/address: whom to ask for names that are not the cluster's. */
   readonly nameservers: readonly (readonly [string, readonly string[]])[];
+  /** By network/address: the row that holds the address of a plain container. */
+  readonly leases?: readonly (readonly [string, string])[];
+  /** Places on the ingress network of containers with ports of the host too; UDP ports answered. */
+  readonly bridged?: readonly (readonly [string, readonly number[]])[];
 }
 
 /** What this node must know of its own overlay networks after a restart, on disk. */
@@ -40,6 +44,8 @@ export class LocalState {
   readonly networks = new Map<string, EngineNetwork>();
   readonly endpoints = new Map<string, LocalEndpoint>();
   readonly nameservers = new Map<string, readonly string[]>();
+  readonly leases = new Map<string, string>();
+  readonly bridged = new Map<string, readonly number[]>();
 
   private constructor(dir: string) {
     this.#file = new StateFile(join(dir, "local.json"));
@@ -54,6 +60,8 @@ export class LocalState {
     for (const network of stored?.networks ?? []) state.networks.set(network.id, network);
     for (const endpoint of stored?.endpoints ?? []) state.endpoints.set(endpoint.id, endpoint);
     for (const [key, list] of stored?.nameservers ?? []) state.nameservers.set(key, list);
+    for (const [key, ports] of stored?.bridged ?? []) state.bridged.set(key, ports);
+    for (const [key, taskId] of stored?.leases ?? []) state.leases.set(key, taskId);
     return state;
   }
 
@@ -73,6 +81,8 @@ export class LocalState {
       networks: [...this.networks.values()],
       endpoints: [...this.endpoints.values()],
       nameservers: [...this.nameservers],
+      leases: [...this.leases],
+      bridged: [...this.bridged],
     }));
   }
 

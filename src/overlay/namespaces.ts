@@ -1,5 +1,5 @@
 import { stat } from "node:fs/promises";
-import { errorMessage } from "../base/errors.ts";
+import { errorMessage, SwarmError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Commands } from "./commands.ts";
 import { parseFdb, parseLink, parseNeighbours, parseRoutes, parseVips } from "./core/actual.ts";
@@ -36,6 +36,24 @@ export interface RunningContainer {
   readonly prefixBits: number;
   /** Its default route; empty: it has another. */
   readonly gateway: string;
+}
+
+/** How a container answers what came by the ingress network. */
+export interface IngressWay {
+  readonly addr: string;
+  readonly gateway: string;
+  readonly udpPorts: readonly number[];
+}
+
+/** Routing table and rule in a container's own namespace. */
+const INGRESS_RULE = 100;
+
+function deviceOf(addrs: string, addr: string): string {
+  const rows = JSON.parse(addrs) as readonly {
+    readonly ifname: string;
+    readonly addr_info?: readonly { readonly local?: string }[];
+  }[];
+  return rows.find(row => row.addr_info?.some(({ local }) => local === addr))?.ifname ?? "";
 }
 
 function namesOf(links: string): ReadonlySet<string> {
@@ -217,6 +235,27 @@ export class Namespaces {
       `link set ${device} up`,
       ...(into.gateway === "" ? [] : [`route replace default via ${into.gateway} dev ${device}`]),
     ];
+    await this.#commands.run([...enter, "ip", "-batch", "-"], `${lines.join("\n")}\n`);
+  }
+
+  /**
+   * In a container whose default route is the Engine's bridge: what came by the ingress network is
+   * answered by it. A UDP server that is bound to no address would answer from the bridge's.
+   */
+  async answerBy(sandbox: string, way: IngressWay): Promise<void> {
+    const enter = ["nsenter", `--net=${sandbox}`];
+    const text = await this.#commands.run([...enter, "ip", "-j", "-4", "addr", "show"]);
+    const device = deviceOf(text, way.addr);
+    if (device === "") throw new SwarmError("unavailable", `no device has ${way.addr} yet`);
+    const via = `default via ${way.gateway} dev ${device} src ${way.addr}`;
+    const rules = [
+      `rule add pref ${INGRESS_RULE} from ${way.addr} lookup ${INGRESS_RULE}`,
+      ...way.udpPorts.map(
+        port =>
+          `rule add pref ${INGRESS_RULE + 1} ipproto udp sport ${port} lookup ${INGRESS_RULE}`,
+      ),
+    ];
+    const lines = [`route replace ${via} table ${INGRESS_RULE}`, ...rules];
     await this.#commands.run([...enter, "ip", "-batch", "-"], `${lines.join("\n")}\n`);
   }
 

@@ -1,6 +1,7 @@
 import { SwarmError } from "../base/errors.ts";
 import { containerMac, endpointDevice } from "./core/names.ts";
 import type { LocalEndpoint, LocalState } from "./local-state.ts";
+import { placeKey } from "./naming.ts";
 import type { PluginMethod } from "./plugin-server.ts";
 
 /** Option of an Engine's network that says which of the cluster's it is. */
@@ -25,6 +26,8 @@ export interface DriverPorts {
   readonly unplug: (endpoint: LocalEndpoint) => Promise<void>;
   /** Programs the network; resolves when its namespace is as it should be. */
   readonly sync: (networkId: string) => Promise<void>;
+  /** Whether managers gave the address to a task, or plain container, of this node. */
+  readonly isTasks: (networkId: string, addr: string) => boolean;
   /** An address, CIDR, for a container that brought none. */
   readonly lease: (networkId: string) => Promise<string>;
   readonly release: (networkId: string, addr: string) => Promise<void>;
@@ -120,14 +123,16 @@ async function join(ports: DriverPorts, request: Request): Promise<object> {
   if (known === undefined || engine === undefined) throw unknownNetwork(request);
   const network = ports.network(known.networkId);
   const endpoint = { ...known, sandbox: text(request, "SandboxKey") };
+  const bridged = state.bridged.has(placeKey(known.networkId, known.addr));
   await ports.plug(endpoint);
   state.endpoints.set(endpoint.id, endpoint);
   await Promise.all([state.save(), ports.sync(endpoint.networkId)]);
   return {
     InterfaceName: { SrcName: `${endpoint.device}c`, DstPrefix: DEVICE_PREFIX },
     // Without one the Engine gives the container its gateway bridge. By the ingress network
-    // answers must go back the way their requests came.
-    ...(engine.ingress && network !== null && { Gateway: network.gateway }),
+    // answers must go back the way their requests came; one with ports of its host as well has the
+    // bridge, and rules of its own.
+    ...(engine.ingress && network !== null && !bridged && { Gateway: network.gateway }),
   };
 }
 
@@ -180,7 +185,10 @@ async function requestAddress(ports: DriverPorts, request: Request): Promise<obj
   const asked = text(request, "Address");
   const type = text(object(request, "Options"), ADDRESS_TYPE_OPTION);
   const gateway = type === GATEWAY_REQUEST;
-  // The managers chose it: for the gateway when the network was made, for a task when it was.
+  if (asked !== "" && !gateway && !ports.isTasks(networkId, asked)) {
+    const text = `the address ${asked} is not this container's: the cluster gives addresses itself`;
+    throw new SwarmError("failed_precondition", text);
+  }
   if (asked !== "") return { Address: `${asked}/${prefix}`, Data: {} };
   if (gateway) {
     const known = ports.network(networkId)?.gateway ?? "";

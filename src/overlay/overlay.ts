@@ -7,6 +7,7 @@ import type { Rng } from "../base/rng.ts";
 import type { AssignedTask } from "../model/assignment.ts";
 import { type OverlayChange, type OverlayNetwork, withoutPrefix } from "../model/overlay.ts";
 import type { NetworkAttachment, OverlayCapability } from "../model/rows.ts";
+import type { PortConfig } from "../model/service-spec.ts";
 import type { PreparedNetworks, TaskNetworks } from "../worker/networks.ts";
 import type { Commands } from "./commands.ts";
 import { ENCRYPTED_PORT, NAMESPACE_PREFIX, namespaceOf } from "./core/names.ts";
@@ -15,6 +16,7 @@ import type { NetworkPlan, PlanFacts } from "./core/plan.ts";
 import { OverlayTable } from "./core/table.ts";
 import { HostProgram } from "./host-rules.ts";
 import { Lane, type LaneDeps } from "./lane.ts";
+import { type LeaseSource, LocalLeases } from "./leases.ts";
 import { type LocalEndpoint, LocalState } from "./local-state.ts";
 import { Mesh } from "./mesh.ts";
 import { Namespaces } from "./namespaces.ts";
@@ -27,6 +29,9 @@ import { listNamespaces, probeHost, underlayMtu } from "./probe.ts";
 /** How often what is there is compared with what should be. */
 export const AUDIT_INTERVAL_MS = 3_000;
 const AUDITS_AT_ONCE = 4;
+/** How long a network may take to come here for a plain container. */
+const ATTACH_TIMEOUT_MS = 5_000;
+const ATTACH_POLL_MS = 20;
 /** Tables reach the disk so long after a change: managers send them again anyway. */
 const SAVE_TABLES_DELAY_MS = 2_000;
 /** How long a task that is to be stopped keeps its open connections. */
@@ -70,6 +75,7 @@ export class Overlay implements TaskNetworks {
   readonly #programs: NetworkPrograms;
   readonly #host: HostProgram;
   readonly #naming: Naming;
+  readonly #leases: LocalLeases;
   readonly #mesh: Mesh;
   readonly #meshLane: Lane;
   readonly #server: PluginServer;
@@ -85,6 +91,7 @@ export class Overlay implements TaskNetworks {
     this.#deps = deps;
     this.#state = state;
     const lanes: LaneDeps = { ...deps, signal: this.#stop.signal };
+    this.#leases = new LocalLeases({ ...deps, state });
     this.#naming = new Naming({ ...deps, table: this.#table, state });
     this.#mesh = new Mesh(options, {
       ...deps,
@@ -110,8 +117,9 @@ export class Overlay implements TaskNetworks {
       plug: (endpoint: LocalEndpoint) => this.#plug(endpoint),
       unplug: ({ networkId, device }: LocalEndpoint) => this.#namespaces.unplug(networkId, device),
       sync: (networkId: string) => this.#programs.sync(networkId),
-      lease: (networkId: string) => this.#lease(networkId),
-      release: async () => undefined,
+      isTasks: (networkId: string, addr: string) => this.#isTasks(networkId, addr),
+      lease: (networkId: string) => this.#leases.take(networkId),
+      release: (networkId: string, addr: string) => this.#leases.release(networkId, addr),
     };
     const methods = { ...networkDriverMethods(ports), ...ipamMethods(ports) };
     this.#server = new PluginServer({ socketPath: options.pluginSocket, methods }, deps);
@@ -213,6 +221,34 @@ export class Overlay implements TaskNetworks {
     if (complete) this.#confirmed = true;
   }
 
+  /** Where addresses of plain containers come from; until then there are none. */
+  useLeases(source: LeaseSource): void {
+    this.#leases.source = source;
+  }
+
+  /** Brings an attachable network to this node's Engine, for a container that is no task. */
+  async attach(networkId: string, signal: AbortSignal): Promise<{ readonly gateway: string }> {
+    if (this.#problem !== "") {
+      const text = `overlay networks are not available on this node: ${this.#problem}`;
+      throw new SwarmError("failed_precondition", text);
+    }
+    const known = (): boolean => this.#table.network(networkId) !== undefined;
+    if (!known()) await this.#leases.reserve(networkId);
+    const untilMs = this.#deps.clock.monoMs() + ATTACH_TIMEOUT_MS;
+    while (!known() && this.#deps.clock.monoMs() < untilMs) {
+      await sleep(this.#deps.clock, ATTACH_POLL_MS, signal);
+    }
+    const network = await this.#ready(networkId, signal);
+    await withSignal(this.#deps.engine.ensure(network, signal), signal);
+    return { gateway: network.subnets[0]?.gateway ?? "" };
+  }
+
+  /** Whether managers gave the address to a task of this node. */
+  #isTasks(networkId: string, addr: string): boolean {
+    const endpoints = this.#table.network(networkId)?.endpoints.values() ?? [];
+    return [...endpoints].some(one => one.addr === addr && one.nodeId === this.#options.nodeId);
+  }
+
   /** Encrypted networks follow when the mesh has. */
   #program(networkIds: Iterable<string>): void {
     const encrypted: string[] = [];
@@ -262,7 +298,38 @@ export class Overlay implements TaskNetworks {
       if (!network.ingress) nameserver ||= network.subnets[0]?.gateway ?? "";
     }
     await this.#keepNameservers(ordered, own);
+    await this.#keepBridged(ordered, spec.EndpointSpec?.Ports ?? []);
     return { endpoints, nameservers: nameserver === "" ? own : [nameserver] };
+  }
+
+  async started({ task }: AssignedTask): Promise<void> {
+    for (const { networkId, addresses } of task.networks) {
+      const addr = withoutPrefix(addresses[0] ?? "");
+      const udpPorts = this.#state.bridged.get(placeKey(networkId, addr));
+      const all = [...this.#state.endpoints.values()];
+      const place = all.find(one => one.networkId === networkId && one.addr === addr);
+      if (udpPorts === undefined || place === undefined) continue;
+      const gateway = this.#networkFacts(networkId)?.gateway ?? "";
+      await this.#namespaces.answerBy(place.sandbox, { addr, gateway, udpPorts });
+    }
+  }
+
+  /** A task with ports of its host keeps the Engine's bridge beside the ingress network. */
+  async #keepBridged(
+    attachments: readonly NetworkAttachment[],
+    ports: readonly PortConfig[],
+  ): Promise<void> {
+    const mixed = ports.some(port => port.PublishMode === "host");
+    const udp = ports.filter(port => port.PublishMode !== "host" && port.Protocol === "udp");
+    const targets = udp.map(port => port.TargetPort ?? 0);
+    let changed = false;
+    for (const { networkId, addresses } of attachments) {
+      if (!this.#isIngress(networkId)) continue;
+      const key = placeKey(networkId, withoutPrefix(addresses[0] ?? ""));
+      changed = mixed || this.#state.bridged.delete(key) || changed;
+      if (mixed) this.#state.bridged.set(key, targets);
+    }
+    if (changed) await this.#state.save();
   }
 
   async quiesce({ task }: AssignedTask, signal: AbortSignal): Promise<void> {
@@ -379,12 +446,6 @@ export class Overlay implements TaskNetworks {
     }
   }
 
-  async #lease(networkId: string): Promise<string> {
-    const name = this.#table.network(networkId)?.network.name ?? networkId;
-    const text = `network ${name} gives addresses to tasks of services only`;
-    throw new SwarmError("failed_precondition", text);
-  }
-
   async #saveTables(): Promise<void> {
     try {
       await this.#state.saveTables(() => this.#table.snapshot());
@@ -407,6 +468,7 @@ export class Overlay implements TaskNetworks {
 
   async #audit(signal: AbortSignal): Promise<void> {
     await this.#forgetDeadEndpoints();
+    await this.#leases.audit();
     await this.#host.audit();
     await this.#mesh.audit();
     const ids = this.#programs.ids();

@@ -20,6 +20,8 @@ export interface TaskNetworks {
   programmed(): Promise<void>;
   /** Makes the networks of a task ready on this node, and known to its Engine. */
   prepare(assigned: AssignedTask, signal: AbortSignal): Promise<PreparedNetworks>;
+  /** After the container of a task was started, and before the task counts as running. */
+  started(assigned: AssignedTask): Promise<void>;
   /** Before the task is stopped: waits, for a while, until its connections have ended. */
   quiesce(assigned: AssignedTask, signal: AbortSignal): Promise<void>;
 }
@@ -47,6 +49,10 @@ export class NoNetworks implements TaskNetworks {
   async prepare(): Promise<PreparedNetworks> {
     const text = `overlay networks are not available on this node: ${this.#why}`;
     throw new SwarmError("failed_precondition", text);
+  }
+
+  async started(): Promise<void> {
+    // Such a container is on no overlay network.
   }
 
   async quiesce(): Promise<void> {

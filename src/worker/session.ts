@@ -1,4 +1,4 @@
-import type { ClientDuplexStream } from "@grpc/grpc-js";
+import { type ClientDuplexStream, Metadata } from "@grpc/grpc-js";
 import { type Deferred, newDeferred, withSignal } from "../base/async.ts";
 import { Backoff } from "../base/backoff.ts";
 import { type Clock, sleep, type Timer } from "../base/clock.ts";
@@ -19,6 +19,8 @@ import type { StatusOutbox } from "./status-outbox.ts";
 
 const RECONNECT = { baseMs: 100, maxMs: 2_000 };
 /** Silence of the manager, in heartbeats of ours, after which the session is given up. */
+/** The Engine waits for it. */
+const LEASE_TIMEOUT_MS = 10_000;
 const MAX_SILENT_BEATS = 3;
 const WELCOME_TIMEOUT_MS = 3_000;
 const DESCRIBE_EVERY_MS = 20_000;
@@ -143,6 +145,21 @@ export class SessionClient {
     this.#connectedTo = "";
   }
 
+  /** An address on an attachable network. Throws `unavailable` while there is no session. */
+  lease(networkId: string): Promise<{ readonly taskId: string; readonly address: string }> {
+    return this.#leader().lease(networkId);
+  }
+
+  /** Gives it back. Throws `unavailable` while there is no session. */
+  release(taskId: string): Promise<void> {
+    return this.#leader().release(taskId);
+  }
+
+  #leader(): Session {
+    if (this.#session !== null && this.#connectedTo !== "") return this.#session;
+    throw new SwarmError("unavailable", "no manager answers");
+  }
+
   #nextAddr(attempt: number): string {
     if (this.#leaderHint !== "") return this.#leaderHint;
     const addrs = this.#deps.managers();
@@ -212,6 +229,31 @@ class Session {
     this.#stream?.write({ body: { $case: "heartbeat", value: {} } });
     const waited = sleep(this.#deps.clock, LEAVING_WAIT_MS);
     await Promise.race([this.#answered.promise, waited]);
+  }
+
+  lease(networkId: string): Promise<{ readonly taskId: string; readonly address: string }> {
+    return new Promise((resolve, reject) => {
+      const deadline = this.#deps.clock.nowMs() + LEASE_TIMEOUT_MS;
+      const client = this.#client;
+      if (client === null) return reject(new SwarmError("unavailable", "no manager answers"));
+      client.leaseAddress({ networkId }, new Metadata(), { deadline }, (error, lease) => {
+        if (error !== null) reject(this.#deps.toError(error));
+        else resolve(lease);
+      });
+    });
+  }
+
+  release(taskId: string): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const deadline = this.#deps.clock.nowMs() + LEASE_TIMEOUT_MS;
+      const client = this.#client;
+      if (client === null) return reject(new SwarmError("unavailable", "no manager answers"));
+      const lease = { taskId, address: "" };
+      client.releaseAddress(lease, new Metadata(), { deadline }, error => {
+        if (error !== null) reject(this.#deps.toError(error));
+        else resolve();
+      });
+    });
   }
 
   end(): void {

@@ -9,6 +9,13 @@ const BENCHES: Readonly<Record<string, { readonly what: string; load(): Promise<
       process.exitCode = await benchCluster(process.argv.slice(3));
     },
   },
+  overlay: {
+    what: "two hosts: container to container, VIP, mesh, names, changes ([--peer]: Docker's too)",
+    load: async () => {
+      const { benchOverlay } = await import("./overlay.ts");
+      process.exitCode = await benchOverlay(process.argv.slice(3));
+    },
+  },
   raft: {
     what: "three members on disk: commits, reads, failover ([--peer etcd]: etcd's too)",
     load: async () => {

@@ -214,6 +214,54 @@ t.test("overlay networks", { skip }, async t => {
     await must(m1, "service", "rm", "echo");
   });
 
+  await t.test("a task has ports of its host beside published ones", async t => {
+    await create(
+      ...(["mix", "--replicas", "1", "-p", "8082:80"] as const),
+      ...["-p", "mode=host,published=8092,target=80", "swarmd/web:1"],
+    );
+    await untilRunning(m1, "mix", 1);
+    const own = lab.host((await one("mix")).host);
+    const published = hosts.map(host => `http://${host.addr}:8082${PAGE}`);
+    const urls = [...published, `http://${own.addr}:8092${PAGE}`];
+    const { failed, answers, errors } = await requestMany(lab, urls, urls.length * 2);
+    t.equal(failed, 0, errors.join(", "));
+    t.same([...new Set(answers.map(text => text.split(" ")[2]))], ["10.77.0.254"]);
+    await must(m1, "service", "rm", "mix");
+  });
+
+  await t.test("a plain container joins an attachable network", async t => {
+    await network("open", "--attachable");
+    await create("on", "--network", "open", "--constraint", "node.hostname==w1", "swarmd/web:3");
+    await untilRunning(m1, "on", 1);
+    await m1.swarmDocker(["run", "-d", "--name", "plain", "--network", "open", "swarmd/web:1"]);
+    await m1.swarmDocker(["run", "-d", "--name", "late", "swarmd/web:2"]);
+    await m1.swarmDocker(["network", "connect", "open", "late"]);
+    const inPlain = (...words: string[]): Promise<string> => m1.docker(["exec", "plain", ...words]);
+    const get = ["timeout", "5", "wget", "-q", "-O", "-"];
+    t.match(await inPlain(...get, `http://on${PAGE}`), / v3 /, "it reaches a service by its name");
+    const format = '{{(index .NetworkSettings.Networks "open").IPAddress}}';
+    const addresses = await Promise.all(
+      ["plain", "late"].map(async name =>
+        (await m1.docker(["inspect", "-f", format, name])).trim(),
+      ),
+    );
+    const on = await one("on");
+    t.match(await fetch(on, `http://${addresses[0]}${PAGE}`), / v1 /, "and is reached");
+    t.match(
+      await fetch(on, `http://${addresses[1]}${PAGE}`),
+      / v2 /,
+      "as is one that was connected",
+    );
+    t.equal(new Set([...addresses, await addressOf(on, "open")]).size, 3, "no address twice");
+    await m1.swarmDocker(["rm", "-f", "plain", "late"]);
+    await must(m1, "service", "rm", "on");
+    await until("the network can be removed", async () => {
+      const removed = await m1.swarmDocker(["network", "rm", "open"]).catch(() => null);
+      return removed !== null;
+    });
+    t.pass();
+  });
+
   await t.test("a rolling update loses no request", async t => {
     await must(m1, "service", "scale", "-d", "site=10");
     await untilRunning(m1, "site", 10);

@@ -142,6 +142,10 @@ export class ScriptedLifecycle implements NodeLifecycle {
   async unlockKey(): Promise<string> {
     return "";
   }
+  async attachNetwork(networkId: string): Promise<{ readonly gateway: string }> {
+    this.asked.push(["attach", networkId]);
+    return { gateway: "10.0.1.1" };
+  }
   control(): ForwardingClient | null {
     return this.ready ? this.#rig.client : null;
   }

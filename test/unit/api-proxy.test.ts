@@ -353,8 +353,8 @@ t.test("containers are shown as swarm mode's", async t => {
   t.equal(message(await ask("GET", "/containers/b/json")), "404 No such container: b");
 });
 
-t.test("a container on a network of the cluster is refused in Docker's words", async t => {
-  const { ask, engine, client } = await managerRig(t);
+t.test("a container on a network of the cluster", async t => {
+  const { ask, engine, client, lifecycle } = await managerRig(t);
   const create = (Name: string, Attachable: boolean) =>
     client.call(
       "network.create",
@@ -374,7 +374,22 @@ t.test("a container on a network of the cluster is refused in Docker's words", a
     "403 Could not attach to network n: rpc error: code = PermissionDenied desc = network n not " +
       "manually attachable",
   );
-  t.match(await startOn("m"), /^501 Could not attach to network m: /);
+  lifecycle.asked.length = 0;
+  t.equal(await startOn("m"), "404 network m not found", "the Engine's second answer counts");
+  t.same(lifecycle.asked, [["attach", `m${"0".repeat(24)}`]], "it was given the network before");
+  let created = "";
+  engine.on("POST /containers/create", (request, response) => {
+    request.on("data", (chunk: Buffer) => {
+      created += chunk.toString();
+    });
+    request.on("end", () => response.writeHead(201).end('{"Id":"c"}'));
+  });
+  const json = { Image: "i", HostConfig: { NetworkMode: "m" } };
+  await ask("POST", "/containers/create", { json });
+  t.same(JSON.parse(created), {
+    Image: "i",
+    HostConfig: { NetworkMode: "m", Dns: ["10.0.1.1"] },
+  });
   t.equal(await startOn("x"), "404 network x not found", "one that nobody knows");
   engine.on("POST /containers/a/start", (_request, response) => response.writeHead(304).end());
   t.equal((await ask("POST", "/containers/a/start")).status, 304);

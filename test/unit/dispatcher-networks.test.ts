@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import t from "tap";
+import { newAllocators } from "../../src/allocator/core/allocator.ts";
 import { nodeIndexPlanner } from "../../src/allocator/core/node-index.ts";
 import { RngIdSource } from "../../src/base/ids.ts";
 import { silentLogger } from "../../src/base/logger.ts";
@@ -333,4 +334,59 @@ t.test("what a node says of its data path is not trusted", async t => {
     problem: "",
   });
   t.equal(said(undefined), undefined);
+});
+
+t.test("a plain container has an address of the cluster's, and a place in the tables", async t => {
+  const attachable = aNetwork({
+    id: "att",
+    vni: 4_100,
+    spec: { Name: "att", Attachable: true },
+    subnets: [{ subnet: "10.0.9.0/29", gateway: "10.0.9.1" }],
+  });
+  const world = new World({ op: "create", table: "networks", row: attachable });
+  const [n1, n2] = [await world.connect("n1", "10.77.0.1"), await world.connect("n2", "10.77.0.2")];
+  const { attachments, services } = newAllocators();
+  for (const _ of services.allKeys(world.store.view));
+  const ctx = { nowMs: 0, ids: new RngIdSource(new SeededRng(2)) };
+  // What the planner loop does on the leader.
+  world.store.onCommit(commit => {
+    const { view } = world.store;
+    for (const event of commit.events) {
+      for (const _ of services.keysOf(event, view));
+      for (const key of attachments.keysOf(event, view)) {
+        const { changes } = attachments.plan(view, key, ctx);
+        if (changes.length > 0) queueMicrotask(() => world.store.put(...changes));
+      }
+    }
+  });
+  const { signal } = new AbortController();
+  const { leases } = world.dispatcher;
+  const settled = async <T>(work: Promise<T>): Promise<T> => {
+    let done = false;
+    const watched = work.finally(() => {
+      done = true;
+    });
+    watched.catch(() => undefined);
+    while (!done) await world.clock.advance(20);
+    return watched;
+  };
+  const first = await settled(leases.take("n1", "att", signal));
+  t.equal(first.address, "10.0.9.2/29");
+  t.same(n1.table.networkIds(), ["att"], "its node has the network");
+  t.match(n1.table.network("att")?.endpoints.get(`att/${first.taskId}`), { addr: "10.0.9.2" });
+  const second = await settled(leases.take("n2", "att", signal));
+  t.not(second.address, first.address);
+  t.equal(n1.table.network("att")?.endpoints.size, 2, "and so do the others see it");
+  await t.rejects(leases.release("n2", first.taskId, signal), { code: "permission_denied" });
+  await leases.release("n1", first.taskId, signal);
+  t.same(n1.table.networkIds(), [], "nothing is left of it");
+  t.equal(n2.table.network("att")?.endpoints.size, 1);
+  for (let i = 0; i < 4; i += 1) await settled(leases.take("n1", "att", signal));
+  await t.rejects(settled(leases.take("n1", "att", signal)), {
+    code: "resource_exhausted",
+    message: "no free address on network att",
+  });
+  await t.rejects(leases.take("n1", "net1", signal), { code: "permission_denied" });
+  await t.rejects(leases.take("n1", "none", signal), { code: "not_found" });
+  await world.end();
 });

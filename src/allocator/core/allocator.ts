@@ -15,16 +15,21 @@ import { allocatePorts } from "./ports.ts";
 /** How soon what got no ports or addresses is tried again when nothing else happens. */
 const RETRY_MS = 30_000;
 
-/** The allocator's two planners. They share the book of addresses. */
+/** The allocator's planners. They share the book of addresses. */
 export interface Allocators {
   readonly services: Planner;
   readonly tasks: Planner;
+  readonly attachments: Planner;
 }
 
 /** For one term of leadership. The service's planner comes before the task's in the loop. */
 export function newAllocators(): Allocators {
   const book = new AddressBook();
-  return { services: new ServiceAllocator(book), tasks: new TaskAllocator(book) };
+  return {
+    services: new ServiceAllocator(book),
+    tasks: new TaskAllocator(book),
+    attachments: attachmentAllocator(book),
+  };
 }
 
 /**
@@ -204,4 +209,33 @@ function isNew(task: Task): boolean {
 
 function statusChange(task: Task, fields: Partial<TaskStatus>): Change {
   return { op: "taskStatus", id: task.id, status: { ...task.status, ...fields } };
+}
+
+/**
+ * Gives plain containers on attachable networks their address: rows of tasks without a service.
+ * Who asked waits for it; without a free one the row goes again with that request.
+ */
+function attachmentAllocator(book: AddressBook): Planner {
+  return {
+    name: "attachment-allocator",
+    keysOf: event =>
+      event.table === "tasks" && event.after !== null && lacksAddress(event.after)
+        ? [event.id]
+        : [],
+    allKeys: view => [...view.table("tasks").all()].filter(lacksAddress).map(task => task.id),
+    plan: (view, key) => {
+      const task = view.table("tasks").get(key);
+      const [attachment] = task?.networks ?? [];
+      if (task === undefined || attachment === undefined || !lacksAddress(task)) return EMPTY_PLAN;
+      const address = book.take(view, attachment.networkId, task.id);
+      if (address === null) return EMPTY_PLAN;
+      const fields = { networks: [{ ...attachment, addresses: [address] }] };
+      const change: Change = { op: "patch", table: "tasks", id: key, fields };
+      return { changes: [change], wakeAtMs: null, notes: [] };
+    },
+  };
+}
+
+function lacksAddress(task: Task): boolean {
+  return task.serviceId === "" && task.networks[0]?.addresses.length === 0;
 }

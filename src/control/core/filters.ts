@@ -105,7 +105,9 @@ export function taskFilter(view: StateView, filters: Filters): TaskFilter {
   const names = valuesOf(filters, "name");
   const ids = valuesOf(filters, "id");
   const labels = valuesOf(filters, "label");
-  const runtimes = valuesOf(filters, "runtime");
+  const asked = valuesOf(filters, "runtime");
+  // Places of plain containers on networks are no tasks to a user who does not name them.
+  const runtimes = asked.length > 0 ? asked : ["container", "plugin"];
   const states = oneOf("desired-state", valuesOf(filters, "desired-state"), TASK_STATES);
   return {
     serviceIds: services.length === 0 ? null : services,

@@ -27,6 +27,7 @@ function tasksOn(view: StateView, networkId: string): readonly Task[] {
   return [...view.table("tasks").all()].filter(
     task =>
       task.status.state === "running" &&
+      task.serviceId !== "" &&
       task.networks.some(attachment => attachment.networkId === networkId),
   );
 }

@@ -20,6 +20,8 @@ export class NetworkNames {
     this.#suffix = `.${network.name.toLowerCase()}`;
     const serving = groupByService(endpoints.values());
     for (const endpoint of endpoints.values()) {
+      // A plain container's name is its own Engine's to answer.
+      if (endpoint.name === "") continue;
       this.#put(endpoint.name, [endpoint.addr]);
       this.#names.set(endpoint.addr, `${endpoint.name}.${network.name}`);
     }

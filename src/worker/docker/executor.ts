@@ -214,9 +214,10 @@ export class DockerExecutor implements Executor {
     return { id: Id, existed: false };
   }
 
-  async start(containerId: string, _work: TaskWork, signal: AbortSignal): Promise<void> {
+  async start(containerId: string, work: TaskWork, signal: AbortSignal): Promise<void> {
     const call: EngineCall = { method: "POST", path: containerPath(containerId, "/start") };
     await this.#call(call, START_TIMEOUT_MS, signal);
+    if (work.assigned.task.networks.length > 0) await this.#networks.started(work.assigned);
   }
 
   async stop(containerId: string, graceMs: number, signal: AbortSignal): Promise<void> {

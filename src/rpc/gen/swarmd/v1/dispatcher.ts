@@ -12,9 +12,11 @@ import {
   Client,
   type ClientDuplexStream,
   type ClientOptions,
+  type ClientUnaryCall,
   type ClientWritableStream,
   type handleBidiStreamingCall,
   type handleClientStreamingCall,
+  type handleUnaryCall,
   makeGenericClientConstructor,
   type Metadata,
   type ServiceError,
@@ -24,6 +26,20 @@ import {
 export const protobufPackage = "swarmd.v1";
 
 export const protobufFileName = "swarmd/v1/dispatcher.proto";
+
+export interface LeaseRequest {
+  networkId: string;
+}
+
+export interface Lease {
+  /** The row that holds the address. */
+  taskId: string;
+  /** CIDR. */
+  address: string;
+}
+
+export interface ReleaseResponse {
+}
 
 export interface NodeMessage {
   body:
@@ -143,6 +159,144 @@ export interface LogChunk_AttrsEntry {
 
 export interface PublishLogsResponse {
 }
+
+function createBaseLeaseRequest(): LeaseRequest {
+  return { networkId: "" };
+}
+
+export const LeaseRequest: MessageFns<LeaseRequest> = {
+  encode(message: LeaseRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.networkId !== "") {
+      writer.uint32(10).string(message.networkId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LeaseRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLeaseRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.networkId = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseLease(): Lease {
+  return { taskId: "", address: "" };
+}
+
+export const Lease: MessageFns<Lease> = {
+  encode(message: Lease, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.taskId !== "") {
+      writer.uint32(10).string(message.taskId);
+    }
+    if (message.address !== "") {
+      writer.uint32(18).string(message.address);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Lease {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLease();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.taskId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.address = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseReleaseResponse(): ReleaseResponse {
+  return {};
+}
+
+export const ReleaseResponse: MessageFns<ReleaseResponse> = {
+  encode(_: ReleaseResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReleaseResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReleaseResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
 
 function createBaseNodeMessage(): NodeMessage {
   return { body: undefined };
@@ -1300,6 +1454,25 @@ export const DispatcherService = {
     responseSerialize: (value: PublishLogsResponse): Buffer => Buffer.from(PublishLogsResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): PublishLogsResponse => PublishLogsResponse.decode(value),
   },
+  /** An address on an attachable network for a container that is no task; the leader answers. */
+  leaseAddress: {
+    path: "/swarmd.v1.Dispatcher/LeaseAddress" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: LeaseRequest): Buffer => Buffer.from(LeaseRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): LeaseRequest => LeaseRequest.decode(value),
+    responseSerialize: (value: Lease): Buffer => Buffer.from(Lease.encode(value).finish()),
+    responseDeserialize: (value: Buffer): Lease => Lease.decode(value),
+  },
+  releaseAddress: {
+    path: "/swarmd.v1.Dispatcher/ReleaseAddress" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: Lease): Buffer => Buffer.from(Lease.encode(value).finish()),
+    requestDeserialize: (value: Buffer): Lease => Lease.decode(value),
+    responseSerialize: (value: ReleaseResponse): Buffer => Buffer.from(ReleaseResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ReleaseResponse => ReleaseResponse.decode(value),
+  },
 } as const;
 
 export interface DispatcherServer extends UntypedServiceImplementation {
@@ -1307,6 +1480,9 @@ export interface DispatcherServer extends UntypedServiceImplementation {
   session: handleBidiStreamingCall<NodeMessage, ManagerMessage>;
   /** Lines of one log subscription, from the node that has the containers. */
   publishLogs: handleClientStreamingCall<LogChunk, PublishLogsResponse>;
+  /** An address on an attachable network for a container that is no task; the leader answers. */
+  leaseAddress: handleUnaryCall<LeaseRequest, Lease>;
+  releaseAddress: handleUnaryCall<Lease, ReleaseResponse>;
 }
 
 export interface DispatcherClient extends Client {
@@ -1331,6 +1507,34 @@ export interface DispatcherClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: PublishLogsResponse) => void,
   ): ClientWritableStream<LogChunk>;
+  /** An address on an attachable network for a container that is no task; the leader answers. */
+  leaseAddress(request: LeaseRequest, callback: (error: ServiceError | null, response: Lease) => void): ClientUnaryCall;
+  leaseAddress(
+    request: LeaseRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: Lease) => void,
+  ): ClientUnaryCall;
+  leaseAddress(
+    request: LeaseRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: Lease) => void,
+  ): ClientUnaryCall;
+  releaseAddress(
+    request: Lease,
+    callback: (error: ServiceError | null, response: ReleaseResponse) => void,
+  ): ClientUnaryCall;
+  releaseAddress(
+    request: Lease,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ReleaseResponse) => void,
+  ): ClientUnaryCall;
+  releaseAddress(
+    request: Lease,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ReleaseResponse) => void,
+  ): ClientUnaryCall;
 }
 
 export const DispatcherClient = makeGenericClientConstructor(DispatcherService, "swarmd.v1.Dispatcher") as unknown as {
