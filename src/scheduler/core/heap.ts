@@ -18,6 +18,11 @@ export class Heap<T> {
     return this.#items[0];
   }
 
+  replaceTop(item: T): void {
+    this.#items[0] = item;
+    this.#siftDown(0);
+  }
+
   /** Restores the order after the top's own rank changed. */
   topChanged(): void {
     this.#siftDown(0);
@@ -53,5 +58,34 @@ export class Heap<T> {
       if (this.#compare(item, least) < 0) best = index;
     }
     return best;
+  }
+}
+
+/** The `limit` least of any number of items by `compare`. */
+export class Least<T> {
+  readonly #items: T[] = [];
+  readonly #limit: number;
+  readonly #compare: (a: T, b: T) => number;
+  /** The greatest of those kept on top, once there are too many. */
+  #kept: Heap<T> | null = null;
+
+  constructor(limit: number, compare: (a: T, b: T) => number) {
+    this.#limit = limit;
+    this.#compare = compare;
+  }
+
+  add(item: T): void {
+    if (this.#items.length < this.#limit) {
+      this.#items.push(item);
+      return;
+    }
+    this.#kept ??= new Heap(this.#items, (a, b) => this.#compare(b, a));
+    const greatest = this.#kept.peek();
+    if (greatest !== undefined && this.#compare(item, greatest) < 0) this.#kept.replaceTop(item);
+  }
+
+  /** In no order. */
+  take(): T[] {
+    return this.#items;
   }
 }

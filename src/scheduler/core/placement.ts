@@ -33,7 +33,7 @@ export function placeTasks(
 ): readonly Placement[] {
   const { demand, serviceId } = group;
   const filters = filtersFor(demand);
-  const tree = buildTree(cluster, group, filters);
+  const tree = buildTree(cluster, group, filters, tasks.length);
   const order = orderFor(demand.strategy);
   const placements: Placement[] = [];
   for (const task of tasks) {
@@ -66,8 +66,9 @@ function buildTree(
   cluster: ClusterInfo,
   { serviceId, demand, failures }: TaskGroup,
   filters: readonly Filter[],
+  choices: number,
 ): SpreadTree {
-  const tree = new SpreadTree();
+  const tree = new SpreadTree({ strategy: demand.strategy, choices });
   for (const info of cluster.nodes()) {
     const { node } = info;
     const own = serviceTasks(info, serviceId);
@@ -75,7 +76,7 @@ function buildTree(
     const candidate = fits ? { info, own, failures: failures.get(node.id) ?? 0 } : null;
     tree.add(node, own, demand.preferences, candidate);
   }
-  tree.seal(demand.strategy);
+  tree.seal();
   return tree;
 }
 

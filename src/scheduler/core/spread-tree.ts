@@ -1,6 +1,6 @@
 import type { Node } from "../../model/rows.ts";
 import type { Demand, Strategy } from "./demand.ts";
-import { Heap } from "./heap.ts";
+import { Heap, Least } from "./heap.ts";
 import { type Candidate, type Compare, comparatorFor, randomComparator } from "./rank.ts";
 
 /** The candidates of one place of the tree, best first. */
@@ -55,6 +55,12 @@ export interface Choice {
   readonly candidate: Candidate;
 }
 
+export interface TreeOptions {
+  readonly strategy: Strategy;
+  /** How many tasks will be placed at most. */
+  readonly choices: number;
+}
+
 /**
  * Nodes grouped by the values of the spread preferences, outermost first (SwarmKit's decision
  * tree). Tasks go to the branch with the fewest tasks of the service that still has room, among
@@ -67,8 +73,17 @@ export class SpreadTree {
   readonly #children = new Map<string, SpreadTree>();
   /** Children that may have room still. */
   readonly #open = new Set<SpreadTree>();
-  readonly #candidates: Candidate[] = [];
+  readonly #options: TreeOptions;
+  readonly #candidates: Least<Candidate>;
   #leaf: Leaf | null = null;
+
+  constructor(options: TreeOptions) {
+    this.#options = options;
+    const { strategy, choices } = options;
+    // Of as many choices none goes beyond as many of the best; at random anyone may be the best.
+    const limit = strategy === "random" ? Number.POSITIVE_INFINITY : choices;
+    this.#candidates = new Least(limit, comparatorFor(strategy));
+  }
 
   /** Adds a node with `own` tasks of the service; no candidate when it has no room for more. */
   add(
@@ -83,25 +98,27 @@ export class SpreadTree {
       branch = branch.#child(read(node));
       branch.#tasks += own;
     }
-    if (candidate !== null) branch.#candidates.push(candidate);
+    if (candidate !== null) branch.#candidates.add(candidate);
   }
 
   #child(value: string): SpreadTree {
     const known = this.#children.get(value);
     if (known !== undefined) return known;
-    const child = new SpreadTree();
+    const child = new SpreadTree(this.#options);
     this.#children.set(value, child);
     this.#open.add(child);
     return child;
   }
 
   /** Ends the building: ranks the candidates. */
-  seal(strategy: Strategy): void {
-    for (const child of this.#children.values()) child.seal(strategy);
+  seal(): void {
+    for (const child of this.#children.values()) child.seal();
+    const { strategy } = this.#options;
+    const candidates = this.#candidates.take();
     this.#leaf =
       strategy === "random"
-        ? new RandomLeaf(this.#candidates)
-        : new HeapLeaf(this.#candidates, comparatorFor(strategy));
+        ? new RandomLeaf(candidates)
+        : new HeapLeaf(candidates, comparatorFor(strategy));
   }
 
   /** Where the task goes under the order `compare`; null when nothing below here has room. */
