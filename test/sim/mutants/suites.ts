@@ -13,7 +13,8 @@ export interface SimLimits {
 
 /** A mutant may never come to an end. */
 const SIM_TIMEOUT_MS = 600_000;
-const SUITE_TIMEOUT_MS = 90_000;
+const GOLDEN_TIMEOUT_MS = 90_000;
+const UNIT_TIMEOUT_MS = 300_000;
 /** Unit tests of what the mutants are in. */
 const UNIT_TESTS = /^(raft-core|raft-storage|raft-driver|state|allocator)[a-z-]*\.test\.ts$/;
 const GOLDEN_TOTALS = /^(\d+) passed, (\d+) failed$/gm;
@@ -37,7 +38,7 @@ export async function bySimulator(dir: string, { seeds, ticks }: SimLimits): Pro
 /** The data-driven scripts, of etcd/raft and our own. */
 export async function byGolden(dir: string): Promise<Verdict> {
   const args = ["--import=tsx", "test/golden/main.ts"];
-  const { code, output } = await runNode(args, { cwd: dir, timeoutMs: SUITE_TIMEOUT_MS });
+  const { code, output } = await runNode(args, { cwd: dir, timeoutMs: GOLDEN_TIMEOUT_MS });
   if (code === 0) return null;
   const failed = [...output.matchAll(GOLDEN_TOTALS)].reduce((sum, [, , n]) => sum + Number(n), 0);
   return failed > 0 ? `${failed} directives` : "does not end";
@@ -48,7 +49,8 @@ export async function byUnitTests(dir: string): Promise<Verdict> {
   const files = (await readdir(join(dir, "test/unit"))).filter(name => UNIT_TESTS.test(name));
   for (const file of files.sort()) {
     const args = ["--import=tsx", join("test/unit", file)];
-    const { code } = await runNode(args, { cwd: dir, timeoutMs: SUITE_TIMEOUT_MS });
+    const { code, timedOut } = await runNode(args, { cwd: dir, timeoutMs: UNIT_TIMEOUT_MS });
+    if (timedOut) return `${file} does not end`;
     if (code !== 0) return file.replace(/\.test\.ts$/, "");
   }
   return null;
