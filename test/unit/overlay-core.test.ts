@@ -118,6 +118,14 @@ t.test("slots hold just the wanted backends, and those that stay keep theirs", a
   );
 });
 
+t.test("an address that changes hands is served from once", async t => {
+  const table = new OverlayTable();
+  const own = host(SELF, 1, "192.0.2.1");
+  const twice = ["t1", "t2"].map(taskId => endpoint("net", taskId));
+  table.apply([own, network("net"), service("net", "s1", "10.0.1.202"), ...twice], true);
+  t.same(planNetwork(table, "net", FACTS)?.vips, new Map([["10.0.1.202", ["10.0.1.9"]]]));
+});
+
 /** One change of the tables, as managers make them. */
 const addr = fc.integer({ min: 2, max: 9 }).map(n => `10.0.1.${n}`);
 const task = fc.constantFrom("t1", "t2", "t3", "t4", "t5");

@@ -57,14 +57,17 @@ export function isExhausted(draft: ServiceDraft, slot: Slot): boolean {
 
 /**
  * When its start delay is over. Counted from its own stamp at most: the plan that set the time may
- * have been made just before the leader's clock was set back.
+ * have been made just before the leader's clock was set back. `tasks` are those of its slot.
  */
-function startsAtMs(view: StateView, task: Task): number {
-  return Math.min(task.startAfterMs, task.createdAtMs + policyOf(view, task).maxDelayMs);
+function startsAtMs(view: StateView, task: Task, tasks: readonly Task[]): number {
+  const policy = policyOf(view, task);
+  const before = tasks.findLast(other => compareByAge(other, task) < 0);
+  const delayMs = before === undefined ? policy.delayMs : restartDelayMs(policy, before, tasks);
+  return Math.min(task.startAfterMs, task.createdAtMs + delayMs);
 }
 
-function mayStart(view: StateView, task: Task, nowMs: number): boolean {
-  return nowMs >= startsAtMs(view, task) || nowMs < task.createdAtMs;
+function mayStart(task: Task, startsMs: number, nowMs: number): boolean {
+  return nowMs >= startsMs || nowMs < task.createdAtMs;
 }
 
 /** Its container may still run where we can wait for it. */
@@ -122,15 +125,16 @@ interface RestartCause {
 function planRestart(draft: ServiceDraft, key: string, task: Task, cause: RestartCause): void {
   const slot = draft.slot(key);
   if (slot === undefined) return;
-  if (!cause.lost && !mayStart(draft.view, task, draft.nowMs)) {
-    draft.wakeAt(startsAtMs(draft.view, task));
+  const startsMs = startsAtMs(draft.view, task, slot.tasks);
+  if (!cause.lost && !mayStart(task, startsMs, draft.nowMs)) {
+    draft.wakeAt(startsMs);
     return;
   }
   const wanted = shouldRestart(draft.view, task, slot);
   draft.setDesired(task, "shutdown");
   const rest = draft.slot(key);
   if (!wanted || rest === undefined || hasNewer(rest, task)) return;
-  const delayMs = restartDelayMs(policyOf(draft.view, task), task, slot);
+  const delayMs = restartDelayMs(policyOf(draft.view, task), task, slot.tasks);
   const endedMs = Math.max(task.endedAtMs, task.startAfterMs);
   const dueMs = cause.lost ? task.startAfterMs : endedMs + delayMs;
   // The stamps may be of an earlier leader whose clock is ahead of ours.
@@ -149,11 +153,12 @@ const BACKOFF_STEP_MS = 1_000;
  * limit. How far it has grown is read from the rows: a task that was made to wait longer than the
  * policy says is itself in the backoff.
  */
-function restartDelayMs(policy: RestartPolicyMs, task: Task, slot: Slot): number {
+function restartDelayMs(policy: RestartPolicyMs, task: Task, tasks: readonly Task[]): number {
   const { delayMs, maxDelayMs } = policy;
   if (maxDelayMs <= delayMs || !failedFast(task)) return delayMs;
   const waitedMs = task.startAfterMs === 0 ? 0 : task.startAfterMs - task.createdAtMs;
-  if (waitedMs <= delayMs && fastFailures(slot, task.specVersion) < STEADY_FAILURES) return delayMs;
+  if (waitedMs <= delayMs && fastFailures(tasks, task.specVersion) < STEADY_FAILURES)
+    return delayMs;
   return Math.min(maxDelayMs, Math.max(BACKOFF_STEP_MS, 2 * delayMs, 2 * waitedMs));
 }
 
@@ -163,8 +168,8 @@ function failedFast({ status, runningSinceMs, endedAtMs }: Task): boolean {
 }
 
 /** In a row, the newest last; tasks that were stopped say nothing. */
-function fastFailures(slot: Slot, specVersion: number): number {
-  const ended = slot.tasks.filter(task => task.specVersion === specVersion && endedByItself(task));
+function fastFailures(tasks: readonly Task[], specVersion: number): number {
+  const ended = tasks.filter(task => task.specVersion === specVersion && endedByItself(task));
   const good = ended.findLastIndex(task => !failedFast(task));
   return ended.length - 1 - good;
 }
@@ -188,8 +193,9 @@ function promoteWhenDue(
   others: readonly Task[],
   run: RunState,
 ): void {
-  if (!mayStart(draft.view, task, draft.nowMs)) {
-    draft.wakeAt(startsAtMs(draft.view, task));
+  const startsMs = startsAtMs(draft.view, task, others);
+  if (!mayStart(task, startsMs, draft.nowMs)) {
+    draft.wakeAt(startsMs);
     return;
   }
   const stopByMs = task.createdAtMs + MAX_STOP_WAIT_MS;

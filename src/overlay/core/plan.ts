@@ -135,27 +135,15 @@ function routesOf(
   return routes;
 }
 
-/** Addresses of what serves a service, sorted. */
-export function serversOf(
-  endpoints: readonly OverlayEndpoint[],
-  serviceId: string,
-): readonly string[] {
-  return endpoints
-    .filter(endpoint => endpoint.serving && endpoint.serviceId === serviceId)
-    .map(({ addr }) => addr)
-    .sort();
-}
-
+/** Addresses of what serves each service, sorted; one that moves may be there twice for a moment. */
 function byService(endpoints: readonly OverlayEndpoint[]): ReadonlyMap<string, string[]> {
-  const servers = new Map<string, string[]>();
+  const servers = new Map<string, Set<string>>();
   for (const { serving, serviceId, addr } of endpoints) {
     if (!serving || serviceId === "") continue;
-    const list = servers.get(serviceId);
-    if (list === undefined) servers.set(serviceId, [addr]);
-    else list.push(addr);
+    const addrs = servers.get(serviceId) ?? new Set();
+    servers.set(serviceId, addrs.add(addr));
   }
-  for (const list of servers.values()) list.sort();
-  return servers;
+  return new Map([...servers].map(([serviceId, addrs]) => [serviceId, [...addrs].sort()]));
 }
 
 function vipsOf(
