@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import type { LabHost } from "../../lab/host.ts";
 import type { Lab } from "../../lab/lab.ts";
-import { must } from "../../lab/run.ts";
+import { must, run } from "../../lab/run.ts";
 
 /** Packets between two containers on two hosts, for whichever system made the network. */
 export interface Place {
@@ -91,6 +91,18 @@ export function throughput(from: Place, address: string): Promise<number> {
 /** The same from outside the cluster. */
 export function throughputOutside(lab: Lab, address: string): Promise<number> {
   return iperf("client", lab.clientCommand(client(address)));
+}
+
+const ANSWERS_CLIENT = `
+const socket = require("node:net").connect(${CONNECT_PORT}, process.argv[1]);
+const end = code => process.exit(code);
+setTimeout(end, 3000, 1); socket.on("data", () => end(0)); socket.on("error", () => end(1));
+`;
+
+/** Whether a connection is made and answered within 3 s. */
+export async function answers(from: Place, address: string): Promise<boolean> {
+  const result = await run(enter(from, [process.execPath, "-e", ANSWERS_CLIENT, address]));
+  return result.code === 0;
 }
 
 /** New connections a second, eight at a time. */
