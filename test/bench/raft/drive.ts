@@ -41,7 +41,7 @@ export async function drive(
 
 export function quantiles(latencies: readonly number[]): Pick<Rates, "p50Ms" | "p99Ms" | "p999Ms"> {
   const sorted = Float64Array.from(latencies).sort();
-  const at = (q: number): number =>
-    sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))] ?? 0;
+  // Nearest rank: the smallest that at least the share `q` does not exceed.
+  const at = (q: number): number => sorted[Math.max(1, Math.ceil(q * sorted.length)) - 1] ?? 0;
   return { p50Ms: at(0.5), p99Ms: at(0.99), p999Ms: at(0.999) };
 }
