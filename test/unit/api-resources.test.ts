@@ -401,11 +401,25 @@ t.test("long lists come in slices", async t => {
   const { ask, store } = await managerRig(t);
   const status = aStatus("running");
   const ids = Array.from({ length: 450 }, (_, i) => `t${String(i).padStart(4, "0")}`);
-  for (const id of ids) store.put({ op: "create", table: "tasks", row: aTask({ id, status }) });
+  for (const id of ids) {
+    const row = aTask({ id, serviceId: "web", status });
+    store.put({ op: "create", table: "tasks", row });
+  }
   const reply = await ask("GET", "/tasks");
   t.equal(reply.headers["transfer-encoding"], "chunked");
   t.same(
     (reply.body as { ID: string }[]).map(task => task.ID),
     ids,
   );
+});
+
+t.test("an Engine's own network has an id of its own for clients", async t => {
+  const { ask } = await managerRig(t);
+  const host = (await ask("GET", "/networks/host?scope=swarm")).body as { Id: string };
+  t.match(host, { Name: "host", Id: /^[0-9a-z]{25}$/, Scope: "swarm" });
+  t.match((await ask("GET", `/networks/${host.Id}`)).body, { Name: "host" });
+  const TaskTemplate = { ContainerSpec: { Image: "app:1" }, Networks: [{ Target: host.Id }] };
+  await ask("POST", "/services/create", { json: { Name: "on-host", TaskTemplate } });
+  const { body } = await ask("GET", "/services/on-host");
+  t.match(body, { Spec: { TaskTemplate: { Networks: [{ Target: host.Id }] } } });
 });

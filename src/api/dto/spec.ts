@@ -1,7 +1,9 @@
 import { NS_PER_S, SERVICE_DEFAULTS } from "../../model/defaults.ts";
+import { shownTarget } from "../../model/predefined-networks.ts";
 import type {
   ContainerSpec,
   EndpointSpec,
+  NetworkAttachmentConfig,
   PortConfig,
   RestartPolicy,
   ServiceMode,
@@ -85,7 +87,7 @@ function buildServiceSpec(spec: ServiceSpec): object {
     Mode: modeDto(spec.Mode ?? {}),
     ...(spec.UpdateConfig ? { UpdateConfig: updateConfigDto(spec.UpdateConfig) } : {}),
     ...(spec.RollbackConfig ? { RollbackConfig: updateConfigDto(spec.RollbackConfig) } : {}),
-    ...(spec.Networks?.length ? { Networks: asGoJson(spec.Networks) } : {}),
+    ...(spec.Networks?.length ? { Networks: networksDto(spec.Networks) } : {}),
     ...(spec.EndpointSpec ? { EndpointSpec: endpointSpecDto(spec.EndpointSpec) } : {}),
   };
 }
@@ -99,12 +101,26 @@ export function taskSpecDto(template: TaskSpec): object {
 }
 
 function taskSpecFields(template: TaskSpec): object {
-  const { ContainerSpec, RestartPolicy, ForceUpdate: _f, Runtime: _r, ...rest } = template;
+  const {
+    ContainerSpec,
+    RestartPolicy,
+    Networks,
+    ForceUpdate: _f,
+    Runtime: _r,
+    ...rest
+  } = template;
   return {
     ...(ContainerSpec ? { ContainerSpec: containerSpecDto(ContainerSpec) } : {}),
     ...(asGoJson(rest) as object),
+    ...(Networks?.length ? { Networks: networksDto(Networks) } : {}),
     ...(RestartPolicy ? { RestartPolicy: restartPolicyDto(RestartPolicy) } : {}),
   };
+}
+
+function networksDto(networks: readonly NetworkAttachmentConfig[]): unknown {
+  return networks.map(network =>
+    asGoJson({ ...network, Target: shownTarget(network.Target ?? "") }),
+  );
 }
 
 function containerSpecDto(spec: ContainerSpec): object {

@@ -3,6 +3,7 @@ import { newOrderedId } from "../../base/ids.ts";
 import { hasLabels, valuesOf } from "../../control/core/filters.ts";
 import type { Filters, NetworkView } from "../../control/operations.ts";
 import type { ControlClient } from "../../control/ports.ts";
+import { predefinedName, shownTarget } from "../../model/predefined-networks.ts";
 import { oddlyInternal } from "../../model/validate-errors.ts";
 import { networkDto } from "../dto/network.ts";
 import type { ApiRoute, Exchange } from "../exchange.ts";
@@ -11,9 +12,6 @@ import { NODE_STATE_TEXT, noManager } from "../node-state.ts";
 import { filtersParam } from "../query.ts";
 
 type Json = Readonly<Record<string, unknown>>;
-
-/** Networks that every Engine has; services may name them. */
-const PREDEFINED = ["bridge", "host", "none"];
 
 async function list(exchange: Exchange): Promise<void> {
   const { engine, lifecycle } = exchange.deps;
@@ -83,11 +81,12 @@ async function inspect(exchange: Exchange): Promise<void> {
     exchange.reply(200, networkDto(shared));
     return;
   }
-  if (scope === "swarm" || scope === "global") {
-    if (control === null || !PREDEFINED.includes(ref)) {
+  const name = predefinedName(ref);
+  if (scope === "swarm" || scope === "global" || (name !== null && name !== ref)) {
+    if (control === null || name === null) {
       throw new SwarmError("not_found", `network ${ref} not found`);
     }
-    exchange.reply(200, predefined(ref));
+    exchange.reply(200, predefined(name));
     return;
   }
   const { engine } = exchange.deps;
@@ -102,7 +101,7 @@ async function inspect(exchange: Exchange): Promise<void> {
 function predefined(name: string): object {
   return {
     Name: name,
-    Id: name,
+    Id: shownTarget(name),
     Scope: "swarm",
     Driver: name === "none" ? "null" : name,
     EnableIPv6: false,

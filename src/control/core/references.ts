@@ -1,4 +1,5 @@
 import { isSwarmError, SwarmError } from "../../base/errors.ts";
+import { predefinedName } from "../../model/predefined-networks.ts";
 import type { Network, Service, Task } from "../../model/rows.ts";
 import type {
   ConfigReference,
@@ -68,11 +69,9 @@ export function resolveNetworks(view: StateView, spec: ServiceSpec): ServiceSpec
   };
 }
 
-/** Networks of every Engine that services may use as they are. */
-const PREDEFINED = ["host", "bridge", "none"];
-
 function targetId(view: StateView, target: string): string {
-  if (PREDEFINED.includes(target)) return target;
+  const predefined = predefinedName(target);
+  if (predefined !== null) return predefined;
   const network = findNetworkOf(view, target);
   if (isIngress(network)) {
     throw rpcError(
