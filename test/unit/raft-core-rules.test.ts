@@ -318,3 +318,17 @@ t.test("a commit index that may have been lost is sent again", async t => {
   node.step("app-resp", { from: 3, term: 2, index: 3 });
   t.match(node.drain(), [{ kind: "app", to: 3, index: 3, commit: 3, entries: [] }]);
 });
+
+t.test("an entry of an earlier term is not committed by counting copies (Figure 8)", async t => {
+  const hardState = { term: 1, vote: 0, commit: 0 };
+  const lone = new Lone({ hardState, entries: [entry(1, 1), entry(2, 1)] });
+  lone.lead();
+  const { term, lastIndex } = lone.core.status();
+  t.equal(lastIndex, 3, "the old entries and the empty one of the new term");
+  lone.step("app-resp", { term, index: 2 });
+  lone.drain();
+  t.equal(lone.core.status().commit, 0, "two of three have both");
+  lone.step("app-resp", { term, index: 3 });
+  lone.drain();
+  t.equal(lone.core.status().commit, 3, "an entry of the own term takes them along");
+});
