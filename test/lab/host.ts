@@ -7,9 +7,11 @@ import { loadImages } from "./images.ts";
 import { linkState, setLink } from "./network.ts";
 import { type HostPaths, type HostPlan, type HostRole, hostPaths } from "./plan.ts";
 import { boot, cutPower, hostPrefix, runningInit } from "./power.ts";
-import { readStat, signal } from "./proc.ts";
+import { isStopped, signal, untilStopped } from "./proc.ts";
 import { describeFailure, must, plainEnv, type RunOptions, type RunResult, run } from "./run.ts";
 import { endService, mustRun, type Service, servicePid, startService } from "./service.ts";
+
+const PAUSE_TIMEOUT_MS = 5_000;
 
 /** One host of a lab. Every method's error names the host and quotes what was said. */
 export class LabHost {
@@ -69,7 +71,7 @@ export class LabHost {
 
   async isPaused(): Promise<boolean> {
     const pid = await this.pid();
-    return pid !== null && readStat(pid)?.state === "T";
+    return pid !== null && isStopped(pid);
   }
 
   /** Null when the host is off. */
@@ -139,7 +141,9 @@ export class LabHost {
   }
 
   async pause(): Promise<void> {
-    signal(await mustRun(this.#lab.dir, this.#daemon), "SIGSTOP");
+    const pid = await mustRun(this.#lab.dir, this.#daemon);
+    signal(pid, "SIGSTOP");
+    await untilStopped(pid, `${this.name}: swarmd`, PAUSE_TIMEOUT_MS);
   }
 
   async resume(): Promise<void> {

@@ -86,3 +86,13 @@ export function signal(pid: number, name: NodeJS.Signals): void {
 export async function untilEnded(pid: number, what: string, timeoutMs: number): Promise<void> {
   await eventually(() => !isRunning(pid), { what: `${what} (pid ${pid}) has ended`, timeoutMs });
 }
+
+/** Stopped as by SIGSTOP, which takes effect a moment after it was sent. */
+export function isStopped(pid: number): boolean {
+  return readStat(pid)?.state === "T";
+}
+
+export async function untilStopped(pid: number, what: string, timeoutMs: number): Promise<void> {
+  const isSo = () => isStopped(pid) || !isRunning(pid);
+  await eventually(isSo, { what: `${what} (pid ${pid}) has stopped`, timeoutMs });
+}
