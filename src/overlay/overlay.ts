@@ -1,42 +1,34 @@
-import { stat } from "node:fs/promises";
-import { TaskGroup, withSignal } from "../base/async.ts";
+import { TaskGroup } from "../base/async.ts";
 import { type Clock, sleep, type Timer } from "../base/clock.ts";
 import { errorMessage, SwarmError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Rng } from "../base/rng.ts";
 import type { AssignedTask } from "../model/assignment.ts";
-import { type OverlayChange, type OverlayNetwork, withoutPrefix } from "../model/overlay.ts";
-import type { NetworkAttachment, OverlayCapability } from "../model/rows.ts";
-import type { PortConfig } from "../model/service-spec.ts";
+import type { OverlayChange } from "../model/overlay.ts";
+import type { OverlayCapability } from "../model/rows.ts";
 import type { PreparedNetworks, TaskNetworks } from "../worker/networks.ts";
+import { Caretaker } from "./caretaker.ts";
 import type { Commands } from "./commands.ts";
-import { ENCRYPTED_PORT, NAMESPACE_PREFIX, namespaceOf } from "./core/names.ts";
+import { ENCRYPTED_PORT } from "./core/names.ts";
 import type { HostRules } from "./core/nft.ts";
-import type { NetworkPlan, PlanFacts } from "./core/plan.ts";
+import type { PlanFacts } from "./core/plan.ts";
 import { OverlayTable } from "./core/table.ts";
+import type { EngineSide } from "./engine-side.ts";
 import { HostProgram } from "./host-rules.ts";
 import { Lane, type LaneDeps } from "./lane.ts";
 import { type LeaseSource, LocalLeases } from "./leases.ts";
 import { type LocalEndpoint, LocalState } from "./local-state.ts";
 import { Mesh } from "./mesh.ts";
 import { Namespaces } from "./namespaces.ts";
-import { Naming, placeKey } from "./naming.ts";
+import { Naming } from "./naming.ts";
 import { ipamMethods, networkDriverMethods } from "./network-driver.ts";
 import { NetworkPrograms } from "./network-programs.ts";
 import { PluginServer } from "./plugin-server.ts";
-import { listNamespaces, probeHost, underlayMtu } from "./probe.ts";
+import { probeHost, underlayMtu } from "./probe.ts";
+import { TaskPlaces } from "./task-places.ts";
 
-/** How often what is there is compared with what should be. */
-export const AUDIT_INTERVAL_MS = 3_000;
-const AUDITS_AT_ONCE = 4;
-/** How long a network may take to come here for a plain container. */
-const ATTACH_TIMEOUT_MS = 5_000;
-const ATTACH_POLL_MS = 20;
 /** Tables reach the disk so long after a change: managers send them again anyway. */
 const SAVE_TABLES_DELAY_MS = 2_000;
-/** How long a task that is to be stopped keeps its open connections. */
-const QUIESCE_TIMEOUT_MS = 3_000;
-const QUIESCE_POLL_MS = 100;
 /** What is there from before the start is put in order before the Engine is answered. */
 const START_TIMEOUT_MS = 10_000;
 
@@ -48,12 +40,6 @@ export interface OverlayOptions {
   readonly pluginSocket: string;
   /** This host's address in the data path. */
   readonly addr: string;
-}
-
-/** The Engine's side of networks; may be called only outside of the plugin's handlers. */
-export interface EngineSide {
-  ensure(network: OverlayNetwork, signal: AbortSignal): Promise<string>;
-  remove(engineId: string, signal: AbortSignal): Promise<void>;
 }
 
 export interface OverlayDeps {
@@ -78,6 +64,8 @@ export class Overlay implements TaskNetworks {
   readonly #leases: LocalLeases;
   readonly #mesh: Mesh;
   readonly #meshLane: Lane;
+  readonly #places: TaskPlaces;
+  readonly #caretaker: Caretaker;
   readonly #server: PluginServer;
   #pendingMesh: Promise<void> = Promise.resolve();
   #problem = "";
@@ -107,17 +95,30 @@ export class Overlay implements TaskNetworks {
       facts: () => this.#facts(),
       inUse: networkId => state.usesNetwork(networkId),
       openDns: (networkId, gateway) => this.#naming.open(networkId, gateway),
-      onAdopted: plan => this.#plugAgain(plan),
+      onAdopted: plan => this.#caretaker.plugAgain(plan),
       onProgrammed: () => void this.#host.sync(),
     });
     this.#host = new HostProgram({ ...lanes, ...deps, rules: () => this.#hostRules() });
+    const parts = {
+      ...deps,
+      state,
+      table: this.#table,
+      namespaces: this.#namespaces,
+      programs: this.#programs,
+      mesh: this.#mesh,
+      leases: this.#leases,
+    };
+    const problem = (): string => this.#problem;
+    this.#places = new TaskPlaces(options, { ...parts, meshLane: this.#meshLane, problem });
+    const confirmed = (): boolean => this.#confirmed;
+    this.#caretaker = new Caretaker({ ...parts, host: this.#host, confirmed });
     const ports = {
       state,
       network: (networkId: string) => this.#networkFacts(networkId),
       plug: (endpoint: LocalEndpoint) => this.#plug(endpoint),
       unplug: ({ networkId, device }: LocalEndpoint) => this.#namespaces.unplug(networkId, device),
       sync: (networkId: string) => this.#programs.sync(networkId),
-      isTasks: (networkId: string, addr: string) => this.#isTasks(networkId, addr),
+      isTasks: (networkId: string, addr: string) => this.#places.isTasks(networkId, addr),
       lease: (networkId: string) => this.#leases.take(networkId),
       release: (networkId: string, addr: string) => this.#leases.release(networkId, addr),
     };
@@ -146,7 +147,7 @@ export class Overlay implements TaskNetworks {
       if (this.#mesh.problem !== "") {
         logger.warn("encrypted networks are off on this node", { reason: this.#mesh.problem });
       }
-      await this.#forgetDeadEndpoints();
+      await this.#caretaker.forgetDeadEndpoints();
       // The guards come before anything that they guard.
       const ready = this.#host.sync().then(() => {
         this.#program(this.#table.networkIds());
@@ -171,7 +172,7 @@ export class Overlay implements TaskNetworks {
   /** Looks after the data path until the signal aborts; it stays as it is then. */
   async run(signal: AbortSignal): Promise<void> {
     const group = new TaskGroup(signal);
-    if (this.#problem === "") group.start("overlay audit", inner => this.#auditLoop(inner));
+    if (this.#problem === "") group.start("overlay audit", inner => this.#caretaker.run(inner));
     await new Promise<void>(done => {
       if (group.signal.aborted) done();
       group.signal.addEventListener("abort", () => done(), { once: true });
@@ -226,29 +227,6 @@ export class Overlay implements TaskNetworks {
     this.#leases.source = source;
   }
 
-  /** Brings an attachable network to this node's Engine, for a container that is no task. */
-  async attach(networkId: string, signal: AbortSignal): Promise<{ readonly gateway: string }> {
-    if (this.#problem !== "") {
-      const text = `overlay networks are not available on this node: ${this.#problem}`;
-      throw new SwarmError("failed_precondition", text);
-    }
-    const known = (): boolean => this.#table.network(networkId) !== undefined;
-    if (!known()) await this.#leases.reserve(networkId);
-    const untilMs = this.#deps.clock.monoMs() + ATTACH_TIMEOUT_MS;
-    while (!known() && this.#deps.clock.monoMs() < untilMs) {
-      await sleep(this.#deps.clock, ATTACH_POLL_MS, signal);
-    }
-    const network = await this.#ready(networkId, signal);
-    await withSignal(this.#deps.engine.ensure(network, signal), signal);
-    return { gateway: network.subnets[0]?.gateway ?? "" };
-  }
-
-  /** Whether managers gave the address to a task of this node. */
-  #isTasks(networkId: string, addr: string): boolean {
-    const endpoints = this.#table.network(networkId)?.endpoints.values() ?? [];
-    return [...endpoints].some(one => one.addr === addr && one.nodeId === this.#options.nodeId);
-  }
-
   /** Encrypted networks follow when the mesh has. */
   #program(networkIds: Iterable<string>): void {
     const encrypted: string[] = [];
@@ -277,118 +255,20 @@ export class Overlay implements TaskNetworks {
     await this.#host.settled();
   }
 
-  async prepare({ task, spec }: AssignedTask, signal: AbortSignal): Promise<PreparedNetworks> {
-    if (this.#problem !== "") {
-      const text = `overlay networks are not available on this node: ${this.#problem}`;
-      throw new SwarmError("failed_precondition", text);
-    }
-    // The ingress network last: the others' names and devices come first.
-    const ordered = [...task.networks].sort(
-      (a, b) => Number(this.#isIngress(a.networkId)) - Number(this.#isIngress(b.networkId)),
-    );
-    const own = spec.TaskTemplate?.ContainerSpec?.DNSConfig?.Nameservers ?? [];
-    const endpoints: PreparedNetworks["endpoints"][number][] = [];
-    let nameserver = "";
-    for (const attachment of ordered) {
-      const network = await this.#ready(attachment.networkId, signal);
-      const networkId = await withSignal(this.#deps.engine.ensure(network, signal), signal);
-      const addr = withoutPrefix(attachment.addresses[0] ?? "");
-      // Aliases are answered by this cluster's own name server, for all tasks of the service.
-      endpoints.push({ networkId, endpoint: { IPAMConfig: { IPv4Address: addr } } });
-      if (!network.ingress) nameserver ||= network.subnets[0]?.gateway ?? "";
-    }
-    await this.#keepNameservers(ordered, own);
-    await this.#keepBridged(ordered, spec.EndpointSpec?.Ports ?? []);
-    return { endpoints, nameservers: nameserver === "" ? own : [nameserver] };
+  attach(networkId: string, signal: AbortSignal): Promise<{ readonly gateway: string }> {
+    return this.#places.attach(networkId, signal);
   }
 
-  async started({ task }: AssignedTask): Promise<void> {
-    for (const { networkId, addresses } of task.networks) {
-      const addr = withoutPrefix(addresses[0] ?? "");
-      const udpPorts = this.#state.bridged.get(placeKey(networkId, addr));
-      const all = [...this.#state.endpoints.values()];
-      const place = all.find(one => one.networkId === networkId && one.addr === addr);
-      if (udpPorts === undefined || place === undefined) continue;
-      const gateway = this.#networkFacts(networkId)?.gateway ?? "";
-      await this.#namespaces.answerBy(place.sandbox, { addr, gateway, udpPorts });
-    }
+  prepare(assigned: AssignedTask, signal: AbortSignal): Promise<PreparedNetworks> {
+    return this.#places.prepare(assigned, signal);
   }
 
-  /** A task with ports of its host keeps the Engine's bridge beside the ingress network. */
-  async #keepBridged(
-    attachments: readonly NetworkAttachment[],
-    ports: readonly PortConfig[],
-  ): Promise<void> {
-    const mixed = ports.some(port => port.PublishMode === "host");
-    const udp = ports.filter(port => port.PublishMode !== "host" && port.Protocol === "udp");
-    const targets = udp.map(port => port.TargetPort ?? 0);
-    let changed = false;
-    for (const { networkId, addresses } of attachments) {
-      if (!this.#isIngress(networkId)) continue;
-      const key = placeKey(networkId, withoutPrefix(addresses[0] ?? ""));
-      changed = mixed || this.#state.bridged.delete(key) || changed;
-      if (mixed) this.#state.bridged.set(key, targets);
-    }
-    if (changed) await this.#state.save();
+  started(assigned: AssignedTask): Promise<void> {
+    return this.#places.started(assigned);
   }
 
-  async quiesce({ task }: AssignedTask, signal: AbortSignal): Promise<void> {
-    if (task.serviceId === "" || this.#problem !== "") return;
-    const { clock, logger } = this.#deps;
-    const joined = this.#state.joined();
-    const places = task.networks
-      .map(({ networkId, addresses }) => ({ networkId, addr: withoutPrefix(addresses[0] ?? "") }))
-      .filter(({ networkId, addr }) => joined.get(networkId)?.has(addr));
-    const untilMs = clock.monoMs() + QUIESCE_TIMEOUT_MS;
-    try {
-      while (places.length > 0 && clock.monoMs() < untilMs) {
-        const open = await Promise.all(
-          places.map(({ networkId, addr }) => this.#namespaces.connections(networkId, addr)),
-        );
-        if (open.every(count => count === 0)) return;
-        await sleep(clock, QUIESCE_POLL_MS, signal);
-      }
-    } catch (error) {
-      signal.throwIfAborted();
-      logger.debug("cannot count the connections of a task", { error: errorMessage(error) });
-    }
-  }
-
-  #isIngress(networkId: string): boolean {
-    return this.#table.network(networkId)?.network.ingress ?? false;
-  }
-
-  /** The network, programmed. Throws `unavailable` while this node has not been told of it. */
-  async #ready(networkId: string, signal: AbortSignal): Promise<OverlayNetwork> {
-    const network = this.#table.network(networkId)?.network;
-    if (network === undefined) {
-      throw new SwarmError("unavailable", `this node does not know the network ${networkId} yet`);
-    }
-    if (network.encrypted && this.#mesh.problem !== "") {
-      const text = `network ${network.name} is encrypted, and this node cannot encrypt`;
-      throw new SwarmError("failed_precondition", `${text}: ${this.#mesh.problem}`);
-    }
-    if (this.#table.hosts.get(this.#options.nodeId) === undefined) {
-      throw new SwarmError("unavailable", "this node has no index in the data path yet");
-    }
-    if (network.encrypted) await withSignal(this.#meshLane.request(), signal);
-    await withSignal(this.#programs.sync(networkId), signal);
-    return network;
-  }
-
-  async #keepNameservers(
-    attachments: readonly NetworkAttachment[],
-    own: readonly string[],
-  ): Promise<void> {
-    const keys = attachments.map(({ networkId, addresses }) =>
-      placeKey(networkId, withoutPrefix(addresses[0] ?? "")),
-    );
-    let changed = false;
-    for (const key of keys) {
-      if (own.length > 0) this.#state.nameservers.set(key, own);
-      changed = own.length > 0 || this.#state.nameservers.delete(key) || changed;
-    }
-    if (changed) await this.#state.save();
+  quiesce(assigned: AssignedTask, signal: AbortSignal): Promise<void> {
+    return this.#places.quiesce(assigned, signal);
   }
 
   #facts(): PlanFacts {
@@ -428,24 +308,6 @@ export class Overlay implements TaskNetworks {
     await this.#namespaces.plug(plan, endpoint);
   }
 
-  /** After a namespace was lost the ends of the containers that still run are made anew. */
-  async #plugAgain(plan: NetworkPlan): Promise<void> {
-    const { networkId } = plan;
-    const all = [...this.#state.endpoints.values()].filter(one => one.networkId === networkId);
-    const joined = all.filter(({ sandbox }) => sandbox !== "");
-    if (joined.length === 0) return;
-    const devices = await this.#namespaces.devices(networkId);
-    const [subnet] = this.#table.network(networkId)?.network.subnets ?? [];
-    const prefixBits = Number(subnet?.subnet.split("/")[1] ?? 0);
-    const gateway = plan.ingress ? (subnet?.gateway ?? "") : "";
-    for (const endpoint of joined) {
-      const { device, sandbox, addr } = endpoint;
-      if (devices.has(device) || !(await isThere(sandbox))) continue;
-      this.#deps.logger.warn("a container had lost its network", { network: networkId, addr });
-      await this.#namespaces.plugInto(plan, endpoint, { sandbox, prefixBits, gateway });
-    }
-  }
-
   async #saveTables(): Promise<void> {
     try {
       await this.#state.saveTables(() => this.#table.snapshot());
@@ -453,76 +315,4 @@ export class Overlay implements TaskNetworks {
       this.#deps.logger.warn("cannot save the overlay tables", { error: errorMessage(error) });
     }
   }
-
-  async #auditLoop(signal: AbortSignal): Promise<void> {
-    while (!signal.aborted) {
-      await sleep(this.#deps.clock, AUDIT_INTERVAL_MS, signal);
-      try {
-        await this.#audit(signal);
-      } catch (error) {
-        signal.throwIfAborted();
-        this.#deps.logger.info("cannot check the data path", { error: errorMessage(error) });
-      }
-    }
-  }
-
-  async #audit(signal: AbortSignal): Promise<void> {
-    await this.#forgetDeadEndpoints();
-    await this.#leases.audit();
-    await this.#host.audit();
-    await this.#mesh.audit();
-    const ids = this.#programs.ids();
-    const next = async (): Promise<void> => {
-      for (let id = ids.shift(); id !== undefined; id = ids.shift()) {
-        signal.throwIfAborted();
-        await this.#programs.audit(id);
-      }
-    };
-    await Promise.all(Array.from({ length: AUDITS_AT_ONCE }, next));
-    if (this.#confirmed) await this.#removeLeftovers(signal);
-  }
-
-  /** No Leave is heard for a container that ended while this daemon was away. */
-  async #forgetDeadEndpoints(): Promise<void> {
-    const joined = [...this.#state.endpoints.values()].filter(({ sandbox }) => sandbox !== "");
-    const dead: LocalEndpoint[] = [];
-    for (const networkId of new Set(joined.map(endpoint => endpoint.networkId))) {
-      const devices = await this.#namespaces.devices(networkId).catch(() => null);
-      // Without its namespace the network is for the audit to mend.
-      if (devices === null) continue;
-      dead.push(...joined.filter(one => one.networkId === networkId && !devices.has(one.device)));
-    }
-    // Only what has not changed while the devices were being listed.
-    const known = dead.filter(endpoint => this.#state.endpoints.get(endpoint.id) === endpoint);
-    const there = await Promise.all(known.map(({ sandbox }) => isThere(sandbox)));
-    const gone = known.filter((_, i) => there[i] === false);
-    for (const { id, networkId } of gone) {
-      this.#state.endpoints.delete(id);
-      void this.#programs.sync(networkId);
-    }
-    if (gone.length > 0) await this.#state.save();
-  }
-
-  /** The Engine's networks, and namespaces, of networks that are not this node's any more. */
-  async #removeLeftovers(signal: AbortSignal): Promise<void> {
-    for (const { id, networkId } of [...this.#state.networks.values()]) {
-      if (this.#table.network(networkId) !== undefined) continue;
-      if (!this.#state.usesNetwork(networkId)) await this.#deps.engine.remove(id, signal);
-    }
-    const known = new Set([
-      ...this.#table.networkIds().map(namespaceOf),
-      ...[...this.#state.endpoints.values()].map(({ networkId }) => namespaceOf(networkId)),
-    ]);
-    for (const name of await listNamespaces()) {
-      if (!name.startsWith(NAMESPACE_PREFIX) || known.has(name)) continue;
-      await this.#namespaces.remove(name.slice(NAMESPACE_PREFIX.length));
-    }
-  }
-}
-
-async function isThere(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    () => false,
-  );
 }

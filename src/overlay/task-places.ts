@@ -1,0 +1,189 @@
+import { withSignal } from "../base/async.ts";
+import { type Clock, sleep } from "../base/clock.ts";
+import { errorMessage, SwarmError } from "../base/errors.ts";
+import type { Logger } from "../base/logger.ts";
+import type { AssignedTask } from "../model/assignment.ts";
+import { type OverlayNetwork, withoutPrefix } from "../model/overlay.ts";
+import type { NetworkAttachment } from "../model/rows.ts";
+import type { PortConfig } from "../model/service-spec.ts";
+import type { PreparedNetworks } from "../worker/networks.ts";
+import type { OverlayTable } from "./core/table.ts";
+import type { EngineSide } from "./engine-side.ts";
+import type { Lane } from "./lane.ts";
+import type { LocalLeases } from "./leases.ts";
+import type { LocalState } from "./local-state.ts";
+import type { Mesh } from "./mesh.ts";
+import type { Namespaces } from "./namespaces.ts";
+import { placeKey } from "./naming.ts";
+import type { NetworkPrograms } from "./network-programs.ts";
+
+/** How long a network may take to come here for a plain container. */
+const ATTACH_TIMEOUT_MS = 5_000;
+const ATTACH_POLL_MS = 20;
+/** How long a task that is to be stopped keeps its open connections. */
+const QUIESCE_TIMEOUT_MS = 3_000;
+const QUIESCE_POLL_MS = 100;
+
+export interface TaskPlacesDeps {
+  readonly table: OverlayTable;
+  readonly state: LocalState;
+  readonly namespaces: Namespaces;
+  readonly programs: NetworkPrograms;
+  readonly mesh: Mesh;
+  readonly meshLane: Lane;
+  readonly leases: LocalLeases;
+  readonly engine: EngineSide;
+  /** Why there are no overlay networks here; empty: there are. */
+  readonly problem: () => string;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** The places of this node's containers on overlay networks. */
+export class TaskPlaces {
+  readonly #nodeId: string;
+  readonly #deps: TaskPlacesDeps;
+
+  constructor(options: { readonly nodeId: string }, deps: TaskPlacesDeps) {
+    this.#nodeId = options.nodeId;
+    this.#deps = deps;
+  }
+
+  /** Brings an attachable network to this node's Engine, for a container that is no task. */
+  async attach(networkId: string, signal: AbortSignal): Promise<{ readonly gateway: string }> {
+    this.#refuseWithout();
+    const known = (): boolean => this.#deps.table.network(networkId) !== undefined;
+    if (!known()) await this.#deps.leases.reserve(networkId);
+    const untilMs = this.#deps.clock.monoMs() + ATTACH_TIMEOUT_MS;
+    while (!known() && this.#deps.clock.monoMs() < untilMs) {
+      await sleep(this.#deps.clock, ATTACH_POLL_MS, signal);
+    }
+    const network = await this.#ready(networkId, signal);
+    await withSignal(this.#deps.engine.ensure(network, signal), signal);
+    return { gateway: network.subnets[0]?.gateway ?? "" };
+  }
+
+  /** Whether managers gave the address to a task of this node. */
+  isTasks(networkId: string, addr: string): boolean {
+    const endpoints = this.#deps.table.network(networkId)?.endpoints.values() ?? [];
+    return [...endpoints].some(one => one.addr === addr && one.nodeId === this.#nodeId);
+  }
+
+  async prepare({ task, spec }: AssignedTask, signal: AbortSignal): Promise<PreparedNetworks> {
+    this.#refuseWithout();
+    // The ingress network last: the others' names and devices come first.
+    const ordered = [...task.networks].sort(
+      (a, b) => Number(this.#isIngress(a.networkId)) - Number(this.#isIngress(b.networkId)),
+    );
+    const own = spec.TaskTemplate?.ContainerSpec?.DNSConfig?.Nameservers ?? [];
+    const endpoints: PreparedNetworks["endpoints"][number][] = [];
+    let nameserver = "";
+    for (const attachment of ordered) {
+      const network = await this.#ready(attachment.networkId, signal);
+      const networkId = await withSignal(this.#deps.engine.ensure(network, signal), signal);
+      const addr = withoutPrefix(attachment.addresses[0] ?? "");
+      // Aliases are answered by this cluster's own name server, for all tasks of the service.
+      endpoints.push({ networkId, endpoint: { IPAMConfig: { IPv4Address: addr } } });
+      if (!network.ingress) nameserver ||= network.subnets[0]?.gateway ?? "";
+    }
+    await this.#keepNameservers(ordered, own);
+    await this.#keepBridged(ordered, spec.EndpointSpec?.Ports ?? []);
+    return { endpoints, nameservers: nameserver === "" ? own : [nameserver] };
+  }
+
+  async started({ task }: AssignedTask): Promise<void> {
+    for (const { networkId, addresses } of task.networks) {
+      const addr = withoutPrefix(addresses[0] ?? "");
+      const udpPorts = this.#deps.state.bridged.get(placeKey(networkId, addr));
+      const all = [...this.#deps.state.endpoints.values()];
+      const place = all.find(one => one.networkId === networkId && one.addr === addr);
+      if (udpPorts === undefined || place === undefined) continue;
+      const gateway = this.#deps.table.network(networkId)?.network.subnets[0]?.gateway ?? "";
+      await this.#deps.namespaces.answerBy(place.sandbox, { addr, gateway, udpPorts });
+    }
+  }
+
+  /** A task with ports of its host keeps the Engine's bridge beside the ingress network. */
+  async #keepBridged(
+    attachments: readonly NetworkAttachment[],
+    ports: readonly PortConfig[],
+  ): Promise<void> {
+    const mixed = ports.some(port => port.PublishMode === "host");
+    const udp = ports.filter(port => port.PublishMode !== "host" && port.Protocol === "udp");
+    const targets = udp.map(port => port.TargetPort ?? 0);
+    let changed = false;
+    for (const { networkId, addresses } of attachments) {
+      if (!this.#isIngress(networkId)) continue;
+      const key = placeKey(networkId, withoutPrefix(addresses[0] ?? ""));
+      changed = mixed || this.#deps.state.bridged.delete(key) || changed;
+      if (mixed) this.#deps.state.bridged.set(key, targets);
+    }
+    if (changed) await this.#deps.state.save();
+  }
+
+  async quiesce({ task }: AssignedTask, signal: AbortSignal): Promise<void> {
+    if (task.serviceId === "" || this.#deps.problem() !== "") return;
+    const { clock, logger } = this.#deps;
+    const joined = this.#deps.state.joined();
+    const places = task.networks
+      .map(({ networkId, addresses }) => ({ networkId, addr: withoutPrefix(addresses[0] ?? "") }))
+      .filter(({ networkId, addr }) => joined.get(networkId)?.has(addr));
+    const untilMs = clock.monoMs() + QUIESCE_TIMEOUT_MS;
+    try {
+      while (places.length > 0 && clock.monoMs() < untilMs) {
+        const open = await Promise.all(
+          places.map(({ networkId, addr }) => this.#deps.namespaces.connections(networkId, addr)),
+        );
+        if (open.every(count => count === 0)) return;
+        await sleep(clock, QUIESCE_POLL_MS, signal);
+      }
+    } catch (error) {
+      signal.throwIfAborted();
+      logger.debug("cannot count the connections of a task", { error: errorMessage(error) });
+    }
+  }
+
+  #isIngress(networkId: string): boolean {
+    return this.#deps.table.network(networkId)?.network.ingress ?? false;
+  }
+
+  /** The network, programmed. Throws `unavailable` while this node has not been told of it. */
+  async #ready(networkId: string, signal: AbortSignal): Promise<OverlayNetwork> {
+    const network = this.#deps.table.network(networkId)?.network;
+    if (network === undefined) {
+      throw new SwarmError("unavailable", `this node does not know the network ${networkId} yet`);
+    }
+    if (network.encrypted && this.#deps.mesh.problem !== "") {
+      const text = `network ${network.name} is encrypted, and this node cannot encrypt`;
+      throw new SwarmError("failed_precondition", `${text}: ${this.#deps.mesh.problem}`);
+    }
+    if (this.#deps.table.hosts.get(this.#nodeId) === undefined) {
+      throw new SwarmError("unavailable", "this node has no index in the data path yet");
+    }
+    if (network.encrypted) await withSignal(this.#deps.meshLane.request(), signal);
+    await withSignal(this.#deps.programs.sync(networkId), signal);
+    return network;
+  }
+
+  async #keepNameservers(
+    attachments: readonly NetworkAttachment[],
+    own: readonly string[],
+  ): Promise<void> {
+    const keys = attachments.map(({ networkId, addresses }) =>
+      placeKey(networkId, withoutPrefix(addresses[0] ?? "")),
+    );
+    let changed = false;
+    for (const key of keys) {
+      if (own.length > 0) this.#deps.state.nameservers.set(key, own);
+      changed = own.length > 0 || this.#deps.state.nameservers.delete(key) || changed;
+    }
+    if (changed) await this.#deps.state.save();
+  }
+
+  #refuseWithout(): void {
+    const problem = this.#deps.problem();
+    if (problem === "") return;
+    const text = `overlay networks are not available on this node: ${problem}`;
+    throw new SwarmError("failed_precondition", text);
+  }
+}
