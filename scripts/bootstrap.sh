@@ -55,12 +55,21 @@ has_static_busybox() {
   return 1
 }
 
+# One of the clients that the tests drive a swarm with; Debian's packages are for its own Python.
+has_docker_py() {
+  for python in /usr/bin/python3 python3; do
+    if "$python" -c 'import docker' >/dev/null 2>&1; then return 0; fi
+  done
+  return 1
+}
+
 missing_packages() {
   {
     programs | while read -r program package; do
       has "$program" || echo "$package"
     done
     has_static_busybox || echo busybox-static
+    has_docker_py || echo python3-docker
   } | sort -u | tr '\n' ' ' | sed 's/ $//'
 }
 
