@@ -127,13 +127,18 @@ export class WorkerSide {
   async run(signal: AbortSignal): Promise<void> {
     const group = new TaskGroup(signal);
     const overlay = this.#overlay;
-    if (overlay !== null) {
-      await overlay.start();
-      group.start("overlay", inner => overlay.run(inner));
-    }
-    group.start("agent", inner => this.#agent.run(inner));
-    group.start("gateway bridge", inner => this.#makeBridge(inner));
+    const overlayReady = overlay?.start() ?? Promise.resolve();
+    // Dials meanwhile, and says who this node is when it knows what its data path can do.
     group.start("session", inner => this.#session.run(inner));
+    group.start("gateway bridge", inner => this.#makeBridge(inner));
+    group.start("overlay", async inner => {
+      await overlayReady;
+      await overlay?.run(inner);
+    });
+    group.start("agent", async inner => {
+      await overlayReady;
+      await this.#agent.run(inner);
+    });
     await new Promise<void>((resolve, reject) => {
       if (signal.aborted) resolve();
       signal.addEventListener("abort", () => resolve(), { once: true });

@@ -68,6 +68,7 @@ export class Overlay implements TaskNetworks {
   readonly #caretaker: Caretaker;
   readonly #server: PluginServer;
   #pendingMesh: Promise<void> = Promise.resolve();
+  #started: Promise<void> = Promise.resolve();
   #problem = "";
   #mtu = 0;
   /** Managers have said what is this node's: what else is here is left over. */
@@ -134,7 +135,12 @@ export class Overlay implements TaskNetworks {
    * Puts in order what is there, then answers the Engine: it may ask at once for a container of
    * before. What cannot be done here is said once and kept as the reason.
    */
-  async start(): Promise<void> {
+  start(): Promise<void> {
+    this.#started = this.#open();
+    return this.#started;
+  }
+
+  async #open(): Promise<void> {
     const { commands, logger, clock } = this.#deps;
     const facts = await probeHost(commands);
     for (const warning of facts.warnings) logger.warn("overlay networks are limited", { warning });
@@ -205,6 +211,7 @@ export class Overlay implements TaskNetworks {
   }
 
   async capability(): Promise<OverlayCapability> {
+    await this.#started;
     const publicKey = this.#problem === "" ? this.#mesh.publicKey : "";
     return { addr: this.#options.addr, publicKey, problem: this.#problem };
   }

@@ -39,21 +39,19 @@ const DEFAULT_MTU = 1_500;
 
 /** Tries what the data path is made of: names what is missing instead of failing later. */
 export async function probeHost(commands: Commands): Promise<HostFacts> {
+  const wanted = Promise.all(
+    WANTED.map(async ({ command, off }) =>
+      (await succeeds(commands, command)) ? "" : `no ${command[0]}: ${off}`,
+    ),
+  );
   const problem = (await missingPrograms(commands)) || (await missingFeatures(commands));
-  const warnings: string[] = [];
-  for (const { command, off } of WANTED) {
-    const works = await succeeds(commands, command);
-    if (!works) warnings.push(`no ${command[0]}: ${off}`);
-  }
-  return { problem, warnings };
+  return { problem, warnings: (await wanted).filter(warning => warning !== "") };
 }
 
 async function missingPrograms(commands: Commands): Promise<string> {
   if (process.getuid?.() !== 0) return "the daemon does not run as root";
-  const missing: string[] = [];
-  for (const command of NEEDED) {
-    if (!(await succeeds(commands, command))) missing.push(command[0] ?? "");
-  }
+  const works = await Promise.all(NEEDED.map(command => succeeds(commands, command)));
+  const missing = NEEDED.filter((_command, at) => works[at] === false).map(([program]) => program);
   if (missing.length === 0) return "";
   return `missing programs: ${missing.join(", ")} (packages iproute2, nftables, util-linux)`;
 }
