@@ -1,13 +1,10 @@
-import { encodeConfChange } from "../../src/raft/core/conf-change-codec.ts";
 import { newMessage, RESPONSE_KINDS } from "../../src/raft/core/message.ts";
 import {
   type ConfChange,
   type ConfState,
   EMPTY_CONF_STATE,
-  type Entry,
   type Message,
   type MessageKind,
-  NO_ID,
   type RaftConfig,
   type RaftId,
   type SnapshotMeta,
@@ -202,9 +199,7 @@ export class InteractionScript {
 
   #propose(directive: Directive): readonly string[] {
     const data = new TextEncoder().encode(directive.args[1]?.key ?? "");
-    const node = this.#first(directive);
-    if (passedOn(node, { kind: "normal", data })) return [];
-    return node.core.propose([data]).ok ? [] : ["raft proposal dropped"];
+    return this.#first(directive).core.propose([data]).ok ? [] : ["raft proposal dropped"];
   }
 
   /** Upstream puts an empty entry in the log instead of a change that it refuses. */
@@ -213,11 +208,9 @@ export class InteractionScript {
     const transition = TRANSITIONS[valuesOf(directive, "transition")[0] ?? "auto"];
     if (transition === undefined) throw new Error("unknown transition");
     const changes = parseChanges(directive.input);
-    const node = this.#first(directive);
-    const { core } = node;
-    const change = { transition, changes, context: v1 ? V1_CONTEXT : new Uint8Array() };
-    if (passedOn(node, { kind: "conf-change", data: encodeConfChange(change) })) return [];
-    const result = core.proposeConfChange(change);
+    const { core } = this.#first(directive);
+    const context = v1 ? V1_CONTEXT : new Uint8Array();
+    const result = core.proposeConfChange({ transition, changes, context });
     if (result.ok) return [];
     const refused =
       result.reason === "conf-change-pending" || result.reason === "conf-change-invalid";
@@ -302,15 +295,6 @@ export class InteractionScript {
       all.push(...round);
     }
   }
-}
-
-/** A follower that knows a leader passes a proposal on to it. */
-function passedOn({ id, core }: ScriptNode, body: Pick<Entry, "kind" | "data">): boolean {
-  const { role, leaderId } = core.status();
-  if (role !== "follower" || leaderId === NO_ID) return false;
-  const entries: readonly Entry[] = [{ index: 0, term: 0, ...body }];
-  core.step(newMessage("prop", { from: id, to: id, entries }));
-  return true;
 }
 
 function titled(title: string, lines: readonly string[]): readonly string[] {

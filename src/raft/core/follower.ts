@@ -65,14 +65,8 @@ function fromLeader(handle: Handler): Handler {
   };
 }
 
-/** What this node's own user proposes goes to the leader; without one it is dropped. */
-function forwardProposal(state: RaftState, { entries }: Message): void {
-  if (state.leaderId !== NO_ID) state.send("prop", state.leaderId, { entries });
-}
-
 export const FOLLOWER_HANDLERS: HandlerTable = {
   hup: startElection,
-  prop: forwardProposal,
   app: fromLeader(handleAppend),
   heartbeat: fromLeader(handleHeartbeat),
   snap: fromLeader(handleSnapshot),

@@ -68,7 +68,7 @@ export class RaftCore implements RaftCoreApi {
   /** Whether a message is malformed, for somebody else, or an answer of a non-member. */
   #isForeign({ kind, from, to, term }: Message): boolean {
     if (TERMLESS_KINDS.has(kind) !== (term === 0)) return true;
-    if (LOCAL_KINDS.has(kind) || (kind === "prop" && from === this.id)) return false;
+    if (LOCAL_KINDS.has(kind)) return false;
     if (to !== this.id || from === this.id || from === NO_ID) return true;
     return RESPONSE_KINDS.has(kind) && this.#state.tracker.progress(from) === undefined;
   }
