@@ -5,6 +5,8 @@ export interface CliContext {
   client(): ApiClient;
   /** Writes to standard output as it is. */
   out(text: string): void;
+  /** All of standard input, byte for byte. */
+  input(): Promise<Uint8Array>;
   /** Writes a line to standard error. */
   warn(line: string): void;
   readonly stdoutIsTty: boolean;

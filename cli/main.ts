@@ -1,3 +1,4 @@
+import { buffer } from "node:stream/consumers";
 import { Command, CommanderError, Option } from "commander";
 import { ApiClient } from "./client.ts";
 import { addBackupCommands } from "./commands/backup.ts";
@@ -25,6 +26,7 @@ function newContext(program: Command, signal: AbortSignal): CliContext & { close
       return client;
     },
     out: text => void process.stdout.write(text),
+    input: () => buffer(process.stdin),
     warn: line => void process.stderr.write(`${line}\n`),
     stdoutIsTty: process.stdout.isTTY === true,
     columns: process.stdout.columns ?? 80,

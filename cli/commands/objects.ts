@@ -1,5 +1,4 @@
 import { readFile } from "node:fs/promises";
-import { text } from "node:stream/consumers";
 import type { Command } from "commander";
 import { filtersQuery } from "../client.ts";
 import type { CliContext } from "../context.ts";
@@ -54,8 +53,12 @@ interface CreateFlags {
 }
 
 /** `-` or no name reads standard input. */
-async function payload(noun: Noun, file: string | undefined): Promise<Buffer> {
-  if (file === undefined || file === "-") return Buffer.from(await text(process.stdin));
+async function payload(
+  context: CliContext,
+  noun: Noun,
+  file: string | undefined,
+): Promise<Uint8Array> {
+  if (file === undefined || file === "-") return context.input();
   try {
     return await readFile(file);
   } catch (error) {
@@ -71,12 +74,12 @@ async function create(
   file: string | undefined,
   flags: CreateFlags,
 ): Promise<void> {
-  const data = await payload(noun, file);
+  const data = await payload(context, noun, file);
   const { templateDriver } = flags;
   const body = {
     Name: name,
     Labels: parseLabels(flags.label),
-    Data: data.toString("base64"),
+    Data: Buffer.from(data).toString("base64"),
     ...(templateDriver === undefined ? {} : { Templating: { Name: templateDriver } }),
   };
   const { ID } = await context.client().post<{ readonly ID: string }>(`/${noun}s/create`, body);

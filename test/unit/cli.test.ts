@@ -6,6 +6,7 @@ import { Command } from "commander";
 import fc from "fast-check";
 import t, { type Test } from "tap";
 import { ApiClient, filtersQuery } from "../../cli/client.ts";
+import { addObjectCommands } from "../../cli/commands/objects.ts";
 import { addServiceWriteCommands } from "../../cli/commands/service-write.ts";
 import type { CliContext } from "../../cli/context.ts";
 import { formatPorts, formatReplicas } from "../../cli/format/columns.ts";
@@ -168,10 +169,24 @@ async function fakeDaemon(
   return { socket, seen };
 }
 
-async function runService(
+interface Ran {
+  readonly out: string;
+  readonly err: string;
+  readonly error: Error | null;
+}
+
+function runService(socket: string, args: readonly string[]): Promise<Ran> {
+  return runProgram(socket, ["service", ...args], (program, context) => {
+    addServiceWriteCommands(program.command("service").exitOverride(), context);
+  });
+}
+
+async function runProgram(
   socket: string,
   args: readonly string[],
-): Promise<{ readonly out: string; readonly err: string; readonly error: Error | null }> {
+  addTo: (program: Command, context: CliContext) => void,
+  input: Uint8Array = new Uint8Array(),
+): Promise<Ran> {
   let [out, err] = ["", ""];
   const client = new ApiClient(`unix://${socket}`);
   const context: CliContext = {
@@ -179,6 +194,7 @@ async function runService(
     out: text => {
       out += text;
     },
+    input: () => Promise.resolve(input),
     warn: line => {
       err += `${line}\n`;
     },
@@ -189,17 +205,27 @@ async function runService(
     signal: new AbortController().signal,
   };
   const program = new Command().exitOverride().enablePositionalOptions();
-  const service = program.command("service").exitOverride();
-  addServiceWriteCommands(service, context);
+  addTo(program, context);
   let error: Error | null = null;
   try {
-    await program.parseAsync(["service", ...args], { from: "user" });
+    await program.parseAsync([...args], { from: "user" });
   } catch (thrown) {
     error = thrown as Error;
   }
   client.close();
   return { out, err, error };
 }
+
+t.test("a secret from standard input is taken byte for byte", async t => {
+  const daemon = await fakeDaemon(t, { "POST /secrets/create": { ID: "id1" } });
+  const bytes = Uint8Array.from([0, 0xff, 0xfe, 0x80, 0x0a]);
+  for (const args of [["key"], ["key", "-"]]) {
+    const words = ["secret", "create", ...args];
+    const ran = await runProgram(daemon.socket, words, addObjectCommands, bytes);
+    t.equal(ran.error, null);
+    t.match(daemon.seen.pop()?.body, { Data: Buffer.from(bytes).toString("base64") });
+  }
+});
 
 t.test("service create says what the flags say", async t => {
   const daemon = await fakeDaemon(t, {
