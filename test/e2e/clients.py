@@ -93,7 +93,7 @@ seen["force"] = fresh(service.force_update)
 seen["updated"] = fresh(lambda: service.update(
     labels={"team": "red"}, mode=types.ServiceMode("replicated", replicas=1)))
 until("one running task", lambda: running(1))
-seen["listed"] = [s.name for s in client.services.list(filters={"label": "team=red"}, status=True)]
+seen["listed"] = [s.name for s in client.services.list(filters={"label": "team=red"})]
 seen["logs"] = until("logs", lambda: b"".join(service.logs(stdout=True, stderr=True)) and True)
 seen["missing"] = refused(lambda: client.services.get("nosuch"))
 seen["stale"] = refused(lambda: low.update_service(

@@ -75,7 +75,8 @@ async function dockerode(t: Test, host: LabHost): Promise<void> {
   const config = await docker.createConfig({ Name: "js-config", Data: "aGk=" });
   await docker.createNetwork({ Name: "js-net", Driver: "overlay" });
   t.match(await docker.getSecret(secret.id).inspect(), { Spec: { Name: "js-secret" } });
-  t.equal((await docker.listConfigs()).length, 1);
+  const configs = { filters: { name: ["js-config"] } };
+  t.equal((await docker.listConfigs(configs)).length, 1);
 
   const spec = {
     Name: "js-web",
@@ -98,7 +99,8 @@ async function dockerode(t: Test, host: LabHost): Promise<void> {
   await t.rejects(service.update(one), { statusCode: 500, message: /update out of sequence/ });
   await t.rejects(docker.createService(spec), { statusCode: 409, message: /already exists/ });
   await t.rejects(docker.getService("nosuch").inspect(), { statusCode: 404, message: /not found/ });
-  t.equal((await docker.listServices({ filters: { name: ["js-web"] } })).length, 1);
+  const services = { filters: { name: ["js-web"] }, status: true };
+  t.match(await docker.listServices(services), [{ ServiceStatus: { DesiredTasks: 1 } }]);
   const logs = await service.logs({ stdout: true, stderr: true });
   t.ok(logs, "logs are streamed");
   await service.remove();
@@ -111,7 +113,8 @@ async function dockerode(t: Test, host: LabHost): Promise<void> {
   });
   await docker.getSecret(secret.id).remove();
   await docker.getConfig(config.id).remove();
-  t.equal((await docker.listServices()).length, 0);
+  t.equal((await docker.listServices(services)).length, 0);
+  t.equal((await docker.listConfigs(configs)).length, 0);
 }
 
 /** A hijacked connection through the proxy, with an upgrade and without. */
