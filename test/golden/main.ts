@@ -13,6 +13,15 @@ const SUITES: Readonly<Record<string, (dir: string | undefined) => readonly File
   raft: dir => runEtcdRaft(dir ?? OWN_RAFT_DIR),
 };
 
+const EXIT_USAGE = 2;
+const USAGE = `usage: npm run golden -- [--suite NAME] [--dir DIR] [--rewrite]
+
+Runs scripts with expected results against the Raft core.
+
+  --suite NAME  ${Object.keys(SUITES).join(" or ")} (all)
+  --dir DIR     the folder of the scripts, in place of the suite's own
+  --rewrite     writes what is so into our own scripts (--suite raft)`;
+
 function print(line: string): void {
   process.stdout.write(`${line}\n`);
 }
@@ -44,19 +53,34 @@ function read(run: () => readonly FileResult[]): readonly FileResult[] | null {
   return null;
 }
 
-function main(): number {
+interface Arguments {
+  readonly suite?: string;
+  readonly dir?: string;
+  readonly rewrite?: boolean;
+  readonly help?: boolean;
+}
+
+function readArguments(): Arguments {
   const { values } = parseArgs({
     options: {
       suite: { type: "string" },
       dir: { type: "string" },
-      rewrite: { type: "boolean", default: false },
+      rewrite: { type: "boolean" },
+      help: { type: "boolean", short: "h" },
     },
   });
-  const { suite, dir, rewrite } = values;
+  return values;
+}
+
+function main({ suite, dir, rewrite = false, help = false }: Arguments): number {
+  if (help) {
+    print(USAGE);
+    return 0;
+  }
   if (rewrite) {
     if (suite !== "raft") {
       print("only our own scripts are rewritten: --suite raft --rewrite");
-      return 2;
+      return EXIT_USAGE;
     }
     rewriteScripts(dir ?? OWN_RAFT_DIR);
   }
@@ -66,13 +90,19 @@ function main(): number {
     const run = SUITES[name];
     if (run === undefined) {
       print(`unknown suite ${name}; there are: ${Object.keys(SUITES).join(", ")}`);
-      return 2;
+      return EXIT_USAGE;
     }
     const results = read(() => run(dir));
-    if (results === null) return 2;
+    if (results === null) return EXIT_USAGE;
     ok = report(results) && ok;
   }
   return ok ? 0 : 1;
 }
 
-process.exitCode = main();
+try {
+  process.exitCode = main(readArguments());
+} catch (error) {
+  const why = error instanceof Error ? error.message : String(error);
+  process.stderr.write(`golden: ${why}\n${USAGE}\n`);
+  process.exitCode = EXIT_USAGE;
+}

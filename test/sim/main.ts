@@ -1,12 +1,24 @@
+import { errorMessage } from "../../src/base/errors.ts";
+import { parseSimArgs, type SimCommand, USAGE } from "./args.ts";
 import { buildSimulator } from "./bundle.ts";
 import { mutantsTable } from "./mutants/table.ts";
 
-/**
- * `npm run sim -- --seed N [--seeds K] [--ticks M] [--trace]`, or `--mutants`: see
- * docs/design/simulator.md. A tick is a tenth of a second of simulated time.
- */
+const EXIT_USAGE = 2;
+
+/** `npm run sim`; see `USAGE`. */
 async function main(args: readonly string[]): Promise<number> {
-  if (args.includes("--mutants")) return (await mutantsTable(args)) === 0 ? 0 : 1;
+  let command: SimCommand;
+  try {
+    command = parseSimArgs(args);
+  } catch (error) {
+    process.stderr.write(`sim: ${errorMessage(error)}\n${USAGE}\n`);
+    return EXIT_USAGE;
+  }
+  if (command.kind === "help") {
+    process.stdout.write(`${USAGE}\n`);
+    return 0;
+  }
+  if (command.kind === "mutants") return (await mutantsTable(command)) === 0 ? 0 : 1;
   const simulator = await buildSimulator();
   try {
     return (await simulator.run(args, { live: true })).code;
@@ -15,4 +27,9 @@ async function main(args: readonly string[]): Promise<number> {
   }
 }
 
-process.exitCode = await main(process.argv.slice(2));
+try {
+  process.exitCode = await main(process.argv.slice(2));
+} catch (error) {
+  process.stderr.write(`sim: ${errorMessage(error)}\n`);
+  process.exitCode = 1;
+}

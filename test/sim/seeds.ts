@@ -1,22 +1,12 @@
 import { performance } from "node:perf_hooks";
-import { parseArgs } from "node:util";
+import { parseSimArgs, type SimArguments } from "./args.ts";
 import { type RunResult, simulate } from "./run.ts";
 
 /** Runs seeds one after the other. `main.ts` starts it, as one file and with Node's flags. */
 
-const DEFAULT_TICKS = 3_000;
 const PROGRESS_EVERY_MS = 10_000;
 const SHOWN_LINES = 150;
 const MS_PER_MINUTE = 60_000;
-
-interface Arguments {
-  readonly seed: number;
-  readonly seeds: number;
-  readonly ticks: number;
-  readonly trace: boolean;
-  /** Stops at the first seed that fails and explains nothing. */
-  readonly untilFailure: boolean;
-}
 
 /** What `--until-failure` ends with, as one line of JSON. */
 export interface SeedsOutcome {
@@ -26,30 +16,6 @@ export interface SeedsOutcome {
 
 function print(text: string): void {
   process.stdout.write(`${text}\n`);
-}
-
-function readArguments(): Arguments {
-  const { values } = parseArgs({
-    options: {
-      seed: { type: "string", default: "1" },
-      seeds: { type: "string", default: "1" },
-      ticks: { type: "string", default: String(DEFAULT_TICKS) },
-      trace: { type: "boolean", default: false },
-      "until-failure": { type: "boolean", default: false },
-    },
-  });
-  const number = (text: string): number => {
-    const value = Number(text);
-    if (Number.isSafeInteger(value) && value > 0) return value;
-    throw new Error(`${text} is not a whole number above 0`);
-  };
-  return {
-    seed: number(values.seed),
-    seeds: number(values.seeds),
-    ticks: number(values.ticks),
-    trace: values.trace,
-    untilFailure: values["until-failure"],
-  };
 }
 
 /** Sums over the seeds that have run. */
@@ -103,7 +69,7 @@ async function explain(result: RunResult, ticks: number): Promise<void> {
   print(`replay: npm run sim -- --seed ${seed} --ticks ${ticks} --trace`);
 }
 
-async function runOne(seed: number, { seeds, ticks, trace }: Arguments): Promise<RunResult> {
+async function runOne(seed: number, { seeds, ticks, trace }: SimArguments): Promise<RunResult> {
   const full = trace && seeds === 1;
   const kept = full ? { full, maxLines: Number.MAX_SAFE_INTEGER } : {};
   const result = await simulate({ seed, ticks, ...kept });
@@ -115,7 +81,7 @@ async function runOne(seed: number, { seeds, ticks, trace }: Arguments): Promise
   return result;
 }
 
-async function runSeeds(args: Arguments): Promise<number> {
+async function runSeeds(args: SimArguments): Promise<number> {
   const { seed: first, seeds, ticks, untilFailure } = args;
   const totals = new Totals();
   let failure: SeedsOutcome["failed"] = null;
@@ -132,4 +98,6 @@ async function runSeeds(args: Arguments): Promise<number> {
   return totals.failed;
 }
 
-process.exitCode = (await runSeeds(readArguments())) === 0 ? 0 : 1;
+const command = parseSimArgs(process.argv.slice(2));
+if (command.kind !== "seeds") throw new Error("main.ts runs the other commands");
+process.exitCode = (await runSeeds(command)) === 0 ? 0 : 1;

@@ -1,10 +1,7 @@
-import { parseArgs } from "node:util";
+import type { MutantArguments } from "../args.ts";
 import { MUTANTS, type Mutant } from "./catalog.ts";
 import { copyWith, removeCopy } from "./copy.ts";
 import { byGolden, bySimulator, byUnitTests, type SimLimits, type Verdict } from "./suites.ts";
-
-const DEFAULT_SEEDS = 300;
-const DEFAULT_TICKS = 3_000;
 
 function print(text: string): void {
   process.stdout.write(`${text}\n`);
@@ -32,10 +29,16 @@ function suitesOf(limits: SimLimits): readonly Suite[] {
   ];
 }
 
-/** Those of `all` that are named in `list`; all when it is empty. */
-function chosenFrom<T extends { readonly name: string }>(all: readonly T[], list: string): T[] {
-  const names = list.split(",").filter(name => name !== "");
-  return all.filter(({ name }) => names.length === 0 || names.includes(name));
+/** Those of `all` that are named; all when none is. A name that nobody has is an error. */
+function chosenFrom<T extends { readonly name: string }>(
+  all: readonly T[],
+  names: readonly string[],
+): readonly T[] {
+  const unknown = names.find(wanted => all.every(({ name }) => name !== wanted));
+  if (unknown !== undefined) {
+    throw new Error(`no ${unknown}; there are: ${all.map(({ name }) => name).join(", ")}`);
+  }
+  return names.length === 0 ? all : all.filter(({ name }) => names.includes(name));
 }
 
 function cell(verdict: Verdict): string {
@@ -59,23 +62,12 @@ async function judge(
 }
 
 /**
- * `npm run sim -- --mutants [--only a,b] [--suites sim,golden,unit] [--seeds K] [--ticks M]`: which suite finds which seeded
- * bug. The simulator's column says within how many seeds, and which property broke.
+ * Which suite finds which seeded bug, as a table. The simulator's column says within how many seeds,
+ * and which property broke. Returns how many nobody found.
  */
-export async function mutantsTable(args: readonly string[]): Promise<number> {
-  const { values } = parseArgs({
-    args: [...args],
-    options: {
-      mutants: { type: "boolean" },
-      only: { type: "string", default: "" },
-      suites: { type: "string", default: "" },
-      seeds: { type: "string", default: String(DEFAULT_SEEDS) },
-      ticks: { type: "string", default: String(DEFAULT_TICKS) },
-    },
-  });
-  const limits = { seeds: Number(values.seeds), ticks: Number(values.ticks) };
-  const mutants = chosenFrom(MUTANTS, values.only);
-  const suites = chosenFrom(suitesOf(limits), values.suites);
+export async function mutantsTable(args: MutantArguments): Promise<number> {
+  const mutants = chosenFrom(MUTANTS, args.only);
+  const suites = chosenFrom(suitesOf(args), args.suites);
   print(row(["mutant", "the bug", ...suites.map(({ title }) => title)]));
   print(row(["---", "---", ...suites.map(() => "---")]));
   if (await judge(SOUND, suites)) {
