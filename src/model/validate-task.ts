@@ -52,13 +52,15 @@ function validateAmounts(amounts: ResourceLimits | ResourceReservations | undefi
   if (!Number.isSafeInteger(memory)) throw refusal(`invalid memory value ${memory}: too large`);
 }
 
-/** Swarm mode takes whole amounts only, and drops the error that says so. */
+/** Swarm mode drops the error of amounts that are none. */
 function validateGenericResources(reservations: ResourceReservations | undefined): void {
   for (const resource of reservations?.GenericResources ?? []) {
     const { DiscreteResourceSpec: discrete, NamedResourceSpec: named } = resource;
     const kind = discrete?.Kind ?? named?.Kind ?? "";
     const value = discrete?.Value ?? 0;
-    if (discrete === undefined || kind === "" || value < 0 || !Number.isSafeInteger(value)) {
+    const isNamed = discrete === undefined && (named?.Value ?? "") !== "";
+    const isAmount = discrete !== undefined && value >= 0 && Number.isSafeInteger(value);
+    if (kind === "" || !(isNamed || isAmount)) {
       throw refusal(`invalid argument for resource ${kind}`);
     }
   }

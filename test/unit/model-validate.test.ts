@@ -128,9 +128,9 @@ t.test("a wrong service is refused in Docker's words", async t => {
       `${INVALID}Minimum memory limit can not be less than memory reservation limit, see usage`,
     ],
     [
-      "named generic resource",
+      "named generic resource without a name",
       resources({
-        Reservations: { GenericResources: [{ NamedResourceSpec: { Kind: "gpu", Value: "1" } }] },
+        Reservations: { GenericResources: [{ NamedResourceSpec: { Kind: "gpu" } }] },
       }),
       `${INVALID}invalid argument for resource gpu`,
     ],

@@ -196,7 +196,8 @@ function violations(view: StateView): string[] {
     if (sum(demand => demand.memoryBytes) > total.memoryBytes) found.push(`${node.id} memory`);
     if (new Set(ports).size !== ports.length) found.push(`${node.id} ports`);
     if (new Set(gpus).size !== gpus.length) found.push(`${node.id} gpus twice`);
-    if (gpus.length !== sum(demand => demand.generic.get("gpu") ?? 0)) found.push("gpus missing");
+    if (gpus.length !== sum(demand => demand.generic.get("gpu")?.count ?? 0))
+      found.push("gpus missing");
     tasks.forEach(({ id, serviceId }, i) => {
       const demand = demands[i];
       const [constraint] = demand?.constraints ?? [];

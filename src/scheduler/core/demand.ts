@@ -2,6 +2,7 @@ import { isSwarmError } from "../../base/errors.ts";
 import type { Node } from "../../model/rows.ts";
 import type { Mount, PlatformSpec, ServiceSpec, TaskSpec } from "../../model/service-spec.ts";
 import { type Constraint, compileConstraint, labelReader, parseConstraints } from "./constraint.ts";
+import { type GenericDemand, genericPool } from "./generic.ts";
 
 /** The label by which a service chooses how the scheduler orders nodes. */
 export const STRATEGY_LABEL = "swarmd.placement.strategy";
@@ -17,8 +18,7 @@ export interface PluginDemand {
 export interface Demand {
   readonly nanoCpus: number;
   readonly memoryBytes: number;
-  /** Amount by kind. */
-  readonly generic: ReadonlyMap<string, number>;
+  readonly generic: GenericDemand;
   /** "8080/tcp": ports published in host mode. */
   readonly hostPorts: readonly string[];
   readonly plugins: readonly PluginDemand[];
@@ -71,12 +71,11 @@ function hostPortsOf(spec: ServiceSpec): readonly string[] {
     .map(port => hostPortKey(port.PublishedPort ?? 0, port.Protocol));
 }
 
-function genericDemand(task: TaskSpec): ReadonlyMap<string, number> {
-  const wanted = new Map<string, number>();
-  for (const { DiscreteResourceSpec: r } of task.Resources?.Reservations?.GenericResources ?? []) {
-    if (r?.Kind !== undefined) wanted.set(r.Kind, (wanted.get(r.Kind) ?? 0) + (r.Value ?? 0));
-  }
-  return wanted;
+function genericDemand(task: TaskSpec): GenericDemand {
+  const wanted = genericPool(task.Resources?.Reservations?.GenericResources ?? []);
+  return new Map(
+    [...wanted].map(([kind, { named, discrete }]) => [kind, { count: discrete, named }]),
+  );
 }
 
 function mountsOf(task: TaskSpec): readonly Mount[] {

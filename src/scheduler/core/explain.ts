@@ -3,7 +3,7 @@ import type { Constraint } from "./constraint.ts";
 import { matchesConstraints } from "./constraint.ts";
 import type { Demand } from "./demand.ts";
 import { type Filter, filtersFor, hasPlugin, refusedBy } from "./filters.ts";
-import { genericAvailable } from "./generic.ts";
+import { genericAvailable, hasNamed } from "./generic.ts";
 import type { NodeInfo } from "./node-info.ts";
 
 /** Why a task has no node: swarm mode's own sentence, and the numbers behind it. */
@@ -77,13 +77,13 @@ function dimensionsOf(demand: Demand): readonly Dimension[] {
     },
     { asked: demand.nanoCpus, what: "", free: info => info.freeNanoCpus, format: formatCpus },
   ];
-  for (const [kind, count] of demand.generic) {
-    dimensions.push({
-      asked: count,
-      what: kind,
-      free: info => genericAvailable(info.generic, kind),
-      format: String,
-    });
+  for (const [kind, wish] of demand.generic) {
+    const free = (info: NodeInfo): number => genericAvailable(info.generic, kind, wish);
+    dimensions.push({ asked: wish.count, what: kind, free, format: String });
+    for (const name of wish.named) {
+      const has = (info: NodeInfo): number => (hasNamed(info.generic, kind, name) ? 1 : 0);
+      dimensions.push({ asked: 1, what: `${kind}=${name}`, free: has, format: String });
+    }
   }
   return dimensions.filter(({ asked }) => asked > 0);
 }

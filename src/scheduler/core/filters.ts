@@ -1,7 +1,7 @@
 import type { NodeDescription } from "../../model/rows.ts";
 import type { PlatformSpec } from "../../model/service-spec.ts";
 import type { Demand, PluginDemand } from "./demand.ts";
-import { genericAvailable } from "./generic.ts";
+import { hasGeneric } from "./generic.ts";
 import { type NodeInfo, serviceTasks } from "./node-info.ts";
 
 /** One reason for which a node cannot take a task. */
@@ -94,10 +94,7 @@ export function refusedBy(
 function hasResources(info: NodeInfo, demand: Demand): boolean {
   if (demand.nanoCpus !== 0 && demand.nanoCpus > info.freeNanoCpus) return false;
   if (demand.memoryBytes !== 0 && demand.memoryBytes > info.freeMemoryBytes) return false;
-  for (const [kind, count] of demand.generic) {
-    if (count > genericAvailable(info.generic, kind)) return false;
-  }
-  return true;
+  return hasGeneric(info.generic, demand.generic);
 }
 
 /** A node that lists no log drivers at all does not report them; it is not refused for that. */

@@ -28,29 +28,56 @@ export function genericPool(resources: readonly GenericResourceSpec[]): GenericP
   return pool;
 }
 
-/** How many of a kind can be claimed. */
-export function genericAvailable(pool: GenericPool, kind: string): number {
+/** What a task asks of one kind: so many of any, and these by name. */
+export interface GenericWish {
+  readonly count: number;
+  readonly named: readonly string[];
+}
+
+/** By kind. */
+export type GenericDemand = ReadonlyMap<string, GenericWish>;
+
+/** How many of a kind can be claimed, besides those that are asked for by name. */
+export function genericAvailable(pool: GenericPool, kind: string, wish: GenericWish): number {
   const supply = pool.get(kind) ?? NOTHING;
-  return supply.named.length > 0 ? supply.named.length : supply.discrete;
+  if (supply.named.length === 0) return supply.discrete;
+  return othersOf(supply, wish).length;
+}
+
+function othersOf(supply: GenericSupply, wish: GenericWish): readonly string[] {
+  return supply.named.filter(name => !wish.named.includes(name));
+}
+
+/** Whether the node has that one to give. */
+export function hasNamed(pool: GenericPool, kind: string, name: string): boolean {
+  return (pool.get(kind) ?? NOTHING).named.includes(name);
+}
+
+export function hasGeneric(pool: GenericPool, wanted: GenericDemand): boolean {
+  for (const [kind, wish] of wanted) {
+    if (wish.count > genericAvailable(pool, kind, wish)) return false;
+    if (!wish.named.every(name => hasNamed(pool, kind, name))) return false;
+  }
+  return true;
 }
 
 /**
- * The resources a task gets for a request of so many of each kind. The request must have been
- * checked against genericAvailable. Named ones are taken in the node's order.
+ * The resources a task gets for a request that the pool can meet (hasGeneric). Those that may be
+ * any are taken in the node's order.
  */
 export function claimGeneric(
   pool: GenericPool,
-  wanted: ReadonlyMap<string, number>,
+  wanted: GenericDemand,
 ): readonly GenericResourceSpec[] {
   const claimed: GenericResourceSpec[] = [];
-  for (const [kind, count] of wanted) {
-    const named = pool.get(kind)?.named ?? [];
-    if (named.length > 0) {
-      for (const value of named.slice(0, count)) {
-        claimed.push({ NamedResourceSpec: { Kind: kind, Value: value } });
-      }
-    } else if (count > 0) {
-      claimed.push({ DiscreteResourceSpec: { Kind: kind, Value: count } });
+  for (const [kind, wish] of wanted) {
+    const supply = pool.get(kind) ?? NOTHING;
+    const others = othersOf(supply, wish).slice(0, wish.count);
+    for (const name of [...wish.named, ...others]) {
+      claimed.push({ NamedResourceSpec: { Kind: kind, Value: name } });
+    }
+    if (supply.named.length === 0 && wish.count > 0) {
+      claimed.push({ DiscreteResourceSpec: { Kind: kind, Value: wish.count } });
     }
   }
   return claimed;
