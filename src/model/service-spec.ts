@@ -249,3 +249,9 @@ export function modeKind(spec: ServiceSpec): ModeKind {
 export function replicasOf(spec: ServiceSpec): number {
   return spec.Mode?.Replicated?.Replicas ?? 1;
 }
+
+/** Whether an allocator has anything to give to the service: published ports or addresses. */
+export function asksForAddresses(spec: ServiceSpec): boolean {
+  const { EndpointSpec: endpoint, TaskTemplate: task, Networks: networks } = spec;
+  return [endpoint?.Ports, task?.Networks, networks].some(list => (list?.length ?? 0) > 0);
+}

@@ -10,9 +10,31 @@ t.test("a service is a row and the first version of its spec", async t => {
   const rig = controlRig();
   const id = await create(rig, aSpec("web"));
   const service = rig.store.view.table("services").get(id);
-  t.match(service, { specVersion: 1, allocated: false, previousSpec: null, pendingDelete: false });
+  t.match(service, { specVersion: 1, previousSpec: null, pendingDelete: false });
   t.same(rig.store.view.table("serviceSpecs").get(`${id}.1`)?.spec, service?.spec);
   t.equal(service?.spec.Mode?.Replicated?.Replicas, 1);
+});
+
+t.test("the allocator is left what it has something to give to, and nothing else", async t => {
+  const rig = controlRig();
+  const row = (id: string) => rig.store.view.table("services").get(id);
+  const id = await create(rig, { ...aSpec("web"), EndpointSpec: { Mode: "dnsrr" } });
+  const plain = { allocated: true, endpoint: { spec: { Mode: "dnsrr" }, ports: [] } };
+  t.match(row(id), plain, "so its version stays the one that its creator reads");
+  await update(rig, "web", { ...aSpec("web"), EndpointSpec: { Mode: "vip" } });
+  t.match(row(id), { allocated: true, endpoint: { spec: { Mode: "vip" } } });
+
+  const ports = [{ TargetPort: 80, PublishedPort: 8080 }];
+  await update(rig, "web", { ...aSpec("web"), EndpointSpec: { Ports: ports } });
+  t.match(row(id), { allocated: false });
+  const endpoint = { spec: {}, ports, virtualIps: [] };
+  rig.store.put({ op: "patch", table: "services", id, fields: { allocated: true, endpoint } });
+  await update(rig, "web", aSpec("web"));
+  t.match(row(id), { allocated: false, endpoint: { ports } }, "it has to give ports back");
+  t.match(
+    row(await create(rig, { ...aSpec("published"), EndpointSpec: { Ports: [{ TargetPort: 1 }] } })),
+    { allocated: false },
+  );
 });
 
 t.test("a service without a name gets the one offered", async t => {
@@ -189,7 +211,7 @@ t.test("an update is a new spec version with the one before to go back to", asyn
   const id = await create(rig, aSpec("web"));
   await update(rig, "web", { ...aSpec("web"), Labels: { v: "2" } });
   const two = rig.store.view.table("services").get(id);
-  t.match(two, { specVersion: 2, previousSpecVersion: 1, allocated: false, updateStatus: null });
+  t.match(two, { specVersion: 2, previousSpecVersion: 1, updateStatus: null });
   t.same(two?.previousSpec?.Labels, undefined);
   await update(rig, "web", aSpec("web"), { rollback: "previous" });
   const three = rig.store.view.table("services").get(id);

@@ -1,7 +1,7 @@
 import type { Change } from "../../model/change.ts";
 import type { Service, UpdateStatus } from "../../model/rows.ts";
 import { specRowId } from "../../model/rows.ts";
-import { modeKind, type ServiceSpec } from "../../model/service-spec.ts";
+import { asksForAddresses, modeKind, type ServiceSpec } from "../../model/service-spec.ts";
 import type { StateView } from "../../model/view.ts";
 import { rpcError } from "./errors.ts";
 
@@ -27,13 +27,27 @@ export function createServiceChanges(
     previousSpec: null,
     previousSpecVersion: 0,
     updateStatus: null,
-    endpoint: { spec: {}, ports: [], virtualIps: [] },
-    allocated: false,
+    ...firstEndpoint(spec),
     jobIteration: 0,
     jobLastExecutionMs: isJobSpec(spec) ? nowMs : 0,
     pendingDelete: false,
   };
   return [{ op: "create", table: "services", row }, specRow(id, FIRST_SPEC_VERSION, spec)];
+}
+
+const NO_ENDPOINT: Service["endpoint"] = { spec: {}, ports: [], virtualIps: [] };
+
+/** What the allocator has nothing to give to is whole at once, and keeps its version. */
+function firstEndpoint(spec: ServiceSpec): Pick<Service, "endpoint" | "allocated"> {
+  if (asksForAddresses(spec)) return { endpoint: NO_ENDPOINT, allocated: false };
+  return { endpoint: { ...NO_ENDPOINT, spec: spec.EndpointSpec ?? {} }, allocated: true };
+}
+
+/** What the service was given stays until the allocator has looked at it again. */
+function nextEndpoint(service: Service, spec: ServiceSpec): Partial<Service> {
+  const { ports, virtualIps } = service.endpoint;
+  const holds = !service.allocated || ports.length > 0 || virtualIps.length > 0;
+  return holds || asksForAddresses(spec) ? { allocated: false } : firstEndpoint(spec);
 }
 
 function specRow(serviceId: string, specVersion: number, spec: ServiceSpec): Change {
@@ -98,7 +112,7 @@ export function updateServiceChanges(
         previousSpec: service.spec,
         previousSpecVersion: service.specVersion,
         updateStatus: update.updateStatus,
-        allocated: false,
+        ...nextEndpoint(service, update.spec),
         ...(job ? { jobIteration: service.jobIteration + 1, jobLastExecutionMs: nowMs } : {}),
       },
       ifVersion: service.version,

@@ -203,12 +203,15 @@ function rollBack(draft: ServiceDraft, reason: string): void {
     setState(draft, "paused", `update paused due to ${reason}; there is no previous spec`);
     return;
   }
-  const samePorts = deepEqual(spec.EndpointSpec, previousSpec.EndpointSpec);
+  const sameAddresses =
+    deepEqual(spec.EndpointSpec, previousSpec.EndpointSpec) &&
+    deepEqual(spec.TaskTemplate?.Networks, previousSpec.TaskTemplate?.Networks) &&
+    deepEqual(spec.Networks, previousSpec.Networks);
   const message = `update rolled back due to ${reason}`;
   draft.setSpec(previousSpec, {
     previousSpec: null,
     previousSpecVersion: 0,
-    allocated: draft.service.allocated && samePorts,
+    allocated: draft.service.allocated && sameAddresses,
     updateStatus: {
       state: "rollback_started",
       startedAtMs: draft.nowMs,

@@ -91,6 +91,7 @@ export function specOf(name: string, words: Words): ServiceSpec {
   const rollback = updateConfig(words, "rollback-");
   const ports = portsOf(words);
   const memory = words.get("memory");
+  const network = words.get("network");
   return {
     Name: name,
     Labels: {
@@ -111,6 +112,7 @@ export function specOf(name: string, words: Words): ServiceSpec {
       ...(memory === undefined
         ? {}
         : { Resources: { Reservations: { MemoryBytes: Number(memory) * 2 ** 20 } } }),
+      ...(network === undefined ? {} : { Networks: [{ Target: network }] }),
       ForceUpdate: Number(words.get("force") ?? "0"),
     },
     Mode: modeOf(words),
