@@ -1,5 +1,6 @@
 import { buffer } from "node:stream/consumers";
 import { Command, CommanderError, Option } from "commander";
+import { PRODUCT_VERSION } from "../src/base/version.ts";
 import { ApiClient } from "./client.ts";
 import { addBackupCommands } from "./commands/backup.ts";
 import { addCompletionCommand } from "./commands/completion.ts";
@@ -45,6 +46,7 @@ function newProgram(): Command {
         .env("SWARMD_HOST")
         .default(DEFAULT_HOST),
     )
+    .version(PRODUCT_VERSION, "-v, --version", "print the version of this program")
     .showHelpAfterError("(add --help for what is accepted)")
     .enablePositionalOptions()
     .exitOverride();

@@ -5,13 +5,13 @@ import { parseArgs } from "node:util";
 import { ApiServer } from "../api/server.ts";
 import { newDeferred } from "../base/async.ts";
 import { errorMessage, isSwarmError, SwarmError } from "../base/errors.ts";
+import { PRODUCT_VERSION } from "../base/version.ts";
 import { LoopMonitor } from "../system/loop-monitor.ts";
 import { KernelRng, newIdSource, newLogger, realClock } from "../system/real.ts";
 import { type DaemonConfig, DEFAULT_CONFIG_FILE, loadConfig, SETTINGS } from "./config.ts";
 import { lockDataDir } from "./data-dir.ts";
 import { ensureDataFormat } from "./data-format.ts";
 import { Lifecycle } from "./lifecycle.ts";
-import { PRODUCT_VERSION } from "./version.ts";
 
 /** How the daemon ends; docs/operations.md. */
 export const EXIT = {

@@ -1,5 +1,6 @@
 import type { InitRequest, RestoreRequest } from "../api/ports.ts";
 import { SwarmError } from "../base/errors.ts";
+import { PRODUCT_VERSION } from "../base/version.ts";
 import { loadBackup, takeBackup } from "../recovery/backup.ts";
 import { type ClusterNode, timeoutSignal } from "./cluster-node.ts";
 import type { Manager } from "./manager.ts";
@@ -12,7 +13,6 @@ import {
   prepareRestoredGroup,
   type RecoverDeps,
 } from "./recover.ts";
-import { PRODUCT_VERSION } from "./version.ts";
 
 /** A group of one leads at once; the rest is for slow disks. */
 const LEAD_WAIT_MS = 20_000;
