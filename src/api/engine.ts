@@ -89,7 +89,11 @@ export class EngineClient {
    * Reads an endless answer of JSON lines, such as `/events`. Resolves when the Engine ends it or
    * the signal aborts.
    */
-  async lines(path: string, signal: AbortSignal, onLine: (line: string) => void): Promise<void> {
+  async lines(
+    path: string,
+    signal: AbortSignal,
+    onLine: (line: string) => Promise<void>,
+  ): Promise<void> {
     const response = await this.#open(path, signal);
     let rest = "";
     response.setEncoding("utf8");
@@ -98,7 +102,7 @@ export class EngineClient {
         const parts = (rest + chunk).split("\n");
         rest = parts.pop() ?? "";
         if (rest.length > MAX_LINE_CHARS) throw new Error("a line of the answer is too long");
-        for (const line of parts) if (line !== "") onLine(line);
+        for (const line of parts) if (line !== "") await onLine(line);
       }
     } catch (error) {
       if (!signal.aborted) throw engineDown(this.#socketPath, error);

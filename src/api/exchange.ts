@@ -10,6 +10,7 @@ import { noManager } from "./node-state.ts";
 import type { NodeLifecycle } from "./ports.ts";
 import type { EngineProxy } from "./proxy.ts";
 import type { Params, Route } from "./router.ts";
+import type { SharedNetworks } from "./shared-networks.ts";
 import type { ApiVersion } from "./version.ts";
 
 /** What every route works with. */
@@ -17,6 +18,7 @@ export interface ApiDeps {
   readonly lifecycle: NodeLifecycle;
   readonly engine: EngineClient;
   readonly proxy: EngineProxy;
+  readonly networks: SharedNetworks;
   readonly ids: { newId(): string };
   readonly rng: { uint32(): number };
   readonly clock: Clock;

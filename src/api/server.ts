@@ -15,6 +15,7 @@ import type { NodeLifecycle } from "./ports.ts";
 import { EngineProxy } from "./proxy.ts";
 import { Router } from "./router.ts";
 import { API_ROUTES } from "./routes/table.ts";
+import { SharedNetworks } from "./shared-networks.ts";
 import { listenOnSocket } from "./socket.ts";
 import {
   atLeast,
@@ -66,10 +67,12 @@ export class ApiServer {
       maxFreeSockets: MAX_IDLE_ENGINE_SOCKETS,
     });
     const engine = { socketPath: options.engineSocketPath, agent: this.#agent };
+    const client = new EngineClient(engine, deps.clock);
     this.#deps = {
       ...deps,
       productVersion: options.productVersion,
-      engine: new EngineClient(engine, deps.clock),
+      engine: client,
+      networks: new SharedNetworks(client),
       proxy: new EngineProxy(engine, { logger: deps.logger }),
     };
     // Builds and image loads send for as long as they like; JSON bodies have a limit of their own.

@@ -8,6 +8,7 @@ import type {
   ServiceSpecVersion,
   Task,
 } from "../model/rows.ts";
+import type { PortConfig } from "../model/service-spec.ts";
 import type { PeerInfo } from "../raft/ports.ts";
 
 /** Values of a Docker filter, by name; every value of a name is an alternative. */
@@ -58,8 +59,21 @@ export type PublicCluster = Omit<Cluster, "rootCa" | "unlockKey" | "nextRoot"> &
 
 export interface NetworkView {
   readonly network: Network;
-  /** Running tasks attached to it. */
-  readonly tasks: readonly Task[];
+  /** With running tasks on it, and what they are known by there; none in a list. */
+  readonly services: readonly NetworkService[];
+}
+
+export interface NetworkService {
+  readonly name: string;
+  /** Without prefix length; empty when its name resolves to its tasks. */
+  readonly vip: string;
+  readonly ports: readonly PortConfig[];
+  readonly tasks: readonly {
+    readonly name: string;
+    readonly addr: string;
+    /** Of its node. */
+    readonly hostAddr: string;
+  }[];
 }
 
 export interface RaftView {

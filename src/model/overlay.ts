@@ -4,6 +4,10 @@
  * (G9), and the ingress network, because every node answers for published ports.
  */
 
+/** On the Engine's network for one of the cluster: the cluster's id of it, and whether all may join. */
+export const NETWORK_ID_LABEL = "swarmd.network.id";
+export const NETWORK_ATTACHABLE_LABEL = "swarmd.network.attachable";
+
 /** Where a node is found by the others' data path. */
 export interface OverlayHost {
   /** Node id. */

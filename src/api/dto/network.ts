@@ -31,8 +31,17 @@ function options(network: Network): Json {
   return { ...objectAt(network.spec, "Options"), ...vni };
 }
 
+/** What is asked of a network besides what its list shows. */
+export interface NetworkDetail {
+  /** The Engine's description of it; null while nothing of this node is on it. */
+  readonly local?: Json | null;
+  /** With the services on it, wherever their tasks are. */
+  readonly verbose?: boolean;
+}
+
 /** Docker's `Network` resource, as of `GET /networks`. */
-export function networkDto({ network, tasks }: NetworkView): object {
+export function networkDto(view: NetworkView, detail: NetworkDetail = {}): object {
+  const { network } = view;
   const { spec } = network;
   const labels = objectAt(spec, "Labels");
   return {
@@ -52,28 +61,34 @@ export function networkDto({ network, tasks }: NetworkView): object {
     Ingress: isTrue(spec, "Ingress"),
     ConfigFrom: { Network: "" },
     ConfigOnly: false,
-    Containers: containers(network, tasks),
+    Containers: detail.local?.["Containers"] ?? null,
     Options: options(network),
     Labels: Object.keys(labels).length > 0 ? labels : null,
+    ...(detail.verbose === true ? optional("Services", servicesDto(view)) : {}),
   };
 }
 
-/** Tasks of the whole cluster that are on the network, by container. */
-function containers(network: Network, tasks: NetworkView["tasks"]): object | null {
-  const entries = tasks.map(task => {
-    const attachment = task.networks.find(({ networkId }) => networkId === network.id);
-    return [
-      task.status.containerId,
-      {
-        Name: `${task.serviceName}.${task.slot || task.nodeId}.${task.id}`,
+/** Docker's `ServiceInfo`, by name. */
+function servicesDto({ services }: NetworkView): Json | null {
+  if (services.length === 0) return null;
+  const entries = services.map(({ name, vip, ports, tasks }) => [
+    name,
+    {
+      VIP: vip,
+      Ports: ports.map(
+        ({ TargetPort: target = 0, PublishedPort: published = 0 }) =>
+          `Target: ${target}, Publish: ${published}`,
+      ),
+      LocalLBIndex: 0,
+      Tasks: tasks.map(task => ({
+        Name: task.name,
         EndpointID: "",
-        MacAddress: "",
-        IPv4Address: attachment?.addresses[0] ?? "",
-        IPv6Address: "",
-      },
-    ] as const;
-  });
-  return entries.length === 0 ? null : Object.fromEntries(entries);
+        EndpointIP: task.addr,
+        Info: { "Host IP": task.hostAddr },
+      })),
+    },
+  ]);
+  return Object.fromEntries(entries) as Json;
 }
 
 /** Docker's swarm `Network` object, as tasks show it. */

@@ -1,9 +1,12 @@
 import { isSwarmError, SwarmError } from "../../base/errors.ts";
+import { valuesOf } from "../../control/core/filters.ts";
 import type { Network } from "../../model/rows.ts";
 import type { EngineAnswer } from "../engine.ts";
 import type { ApiRoute, Exchange } from "../exchange.ts";
 import { readBody } from "../json-body.ts";
 import { hideOwnLabel } from "../own-labels.ts";
+import { filtersParam } from "../query.ts";
+import { withFilter } from "../shared-networks.ts";
 
 /** A container may start slowly; its client waits as long as it likes. */
 const START_TIMEOUT_MS = 600_000;
@@ -30,7 +33,29 @@ async function show(exchange: Exchange): Promise<void> {
   const { request, deps, signal } = exchange;
   const options = { signal, timeoutMs: LIST_TIMEOUT_MS };
   const answer = await deps.engine.request("GET", request.url ?? "", options);
-  pass(exchange, answer, hideOwnLabel(answer.body.toString("utf8")));
+  const text = hideOwnLabel(answer.body.toString("utf8"));
+  pass(exchange, answer, await deps.networks.inClusterIds(text, signal));
+}
+
+/** `docker ps --filter network=…`: the Engine has ids of its own for the cluster's networks. */
+async function list(exchange: Exchange): Promise<void> {
+  const { request, query } = exchange;
+  const raw = query.get("filters") ?? "";
+  if (raw.includes('"network"')) {
+    const wanted = await Promise.all(
+      valuesOf(filtersParam(query), "network").map(ref => engineRef(exchange, ref)),
+    );
+    request.url = withFilter(request.url ?? "", "network", wanted);
+  }
+  await show(exchange);
+}
+
+const CLUSTER_ID = /^[0-9a-z]{25}$/;
+
+/** The same network as the Engine knows it, if it does. */
+async function engineRef(exchange: Exchange, ref: string): Promise<string> {
+  if (!CLUSTER_ID.test(ref)) return ref;
+  return (await exchange.deps.networks.engineId(ref, exchange.signal)) ?? ref;
 }
 
 /** An Engine that does not have a network of the cluster is given it, and asked again. */
@@ -86,21 +111,52 @@ async function create(exchange: Exchange): Promise<void> {
 async function withNameserver(exchange: Exchange, raw: Buffer): Promise<Buffer> {
   // Whatever is wrong with the body is the Engine's to say.
   const body = parsedOrNull(raw);
+  if (body === null) return raw;
   const host = objectAt(body, "HostConfig");
+  const networking = objectAt(body, "NetworkingConfig");
+  const endpoints = objectAt(networking, "EndpointsConfig");
   const mode = String(host["NetworkMode"] ?? "");
-  const network = body === null ? null : await sharedNetwork(exchange, mode);
-  if (body === null || network?.spec["Attachable"] !== true) return raw;
-  const { gateway } = await bring(exchange, network);
+  const names = new Map<string, string>();
+  let gateway = "";
+  for (const ref of new Set([mode, ...Object.keys(endpoints)])) {
+    const network = await sharedNetwork(exchange, ref);
+    if (network?.spec["Attachable"] !== true) continue;
+    const brought = await bring(exchange, network);
+    gateway ||= brought.gateway;
+    if (ref !== network.spec.Name) names.set(ref, await engineRef(exchange, network.id));
+  }
   const own = host["Dns"];
-  if (gateway === "" || (Array.isArray(own) && own.length > 0)) return raw;
-  return Buffer.from(JSON.stringify({ ...body, HostConfig: { ...host, Dns: [gateway] } }));
+  const hasDns = gateway === "" || (Array.isArray(own) && own.length > 0);
+  if (hasDns && names.size === 0) return raw;
+  const renamed = Object.entries(endpoints).map(([ref, value]) => [names.get(ref) ?? ref, value]);
+  return Buffer.from(
+    JSON.stringify({
+      ...body,
+      HostConfig: {
+        ...host,
+        ...(mode === "" ? {} : { NetworkMode: names.get(mode) ?? mode }),
+        ...(hasDns ? {} : { Dns: [gateway] }),
+      },
+      ...(renamed.length === 0
+        ? {}
+        : { NetworkingConfig: { ...networking, EndpointsConfig: Object.fromEntries(renamed) } }),
+    }),
+  );
 }
 
 /** `network connect`: the network may have to come to this Engine first. */
 async function connect(exchange: Exchange): Promise<void> {
   const network = await sharedNetwork(exchange, exchange.param("ref"));
   if (network?.spec["Attachable"] === true) await bring(exchange, network);
-  await exchange.deps.proxy.forward(exchange.request, exchange.response);
+  await disconnect(exchange);
+}
+
+async function disconnect(exchange: Exchange): Promise<void> {
+  const { request, response, deps } = exchange;
+  const ref = exchange.param("ref");
+  const engineId = await engineRef(exchange, ref);
+  request.url = (request.url ?? "").replace(`/networks/${ref}/`, `/networks/${engineId}/`);
+  await deps.proxy.forward(request, response);
 }
 
 type Json = Readonly<Record<string, unknown>>;
@@ -120,9 +176,10 @@ function objectAt(value: Json | null, key: string): Json {
 }
 
 export const CONTAINER_ROUTES: readonly ApiRoute[] = [
-  { method: "GET", pattern: "/containers/json", handler: show },
+  { method: "GET", pattern: "/containers/json", handler: list },
   { method: "GET", pattern: "/containers/{ref}/json", handler: show },
   { method: "POST", pattern: "/containers/create", handler: create },
   { method: "POST", pattern: "/containers/{ref}/start", handler: start },
   { method: "POST", pattern: "/networks/{ref}/connect", handler: connect },
+  { method: "POST", pattern: "/networks/{ref}/disconnect", handler: disconnect },
 ];

@@ -122,7 +122,7 @@ async function replyPast(
   filters: Filters,
   range: Range,
 ): Promise<void> {
-  const { engine } = exchange.deps;
+  const { engine, networks } = exchange.deps;
   const answer = await engine.request("GET", exchange.request.url ?? "", {
     signal: exchange.signal,
   });
@@ -132,7 +132,10 @@ async function replyPast(
     exchange.response.end(text);
     return;
   }
-  const local = text.split("\n").filter(line => line !== "");
+  const local: string[] = [];
+  for (const line of text.split("\n")) {
+    if (line !== "") local.push(await networks.eventLine(line, exchange.signal));
+  }
   const lines = [...local.map(engineLine), ...recentLines(feed, filters, range)];
   lines.sort((a, b) => a.timeMs - b.timeMs);
   exchange.response.writeHead(200, { "Content-Type": "application/json" });
@@ -164,7 +167,9 @@ async function follow(
   });
   for (const line of recentLines(feed, filters, range)) push(line.text);
   const local = deps.engine
-    .lines(exchange.request.url ?? "", both, line => push(hideOwnLabel(line)))
+    .lines(exchange.request.url ?? "", both, async line =>
+      push(await deps.networks.eventLine(hideOwnLabel(line), both)),
+    )
     .then(end, (error: unknown) => queue.close(error));
   try {
     response.writeHead(200, { "Content-Type": "application/json" });

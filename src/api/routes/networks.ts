@@ -9,28 +9,72 @@ import { networkDto } from "../dto/network.ts";
 import type { ApiRoute, Exchange } from "../exchange.ts";
 import { parseJson, readBody } from "../json-body.ts";
 import { NODE_STATE_TEXT, noManager } from "../node-state.ts";
-import { filtersParam } from "../query.ts";
+import { boolParam, filtersParam } from "../query.ts";
+import { dressNetwork, withFilter } from "../shared-networks.ts";
 
 type Json = Readonly<Record<string, unknown>>;
 
 async function list(exchange: Exchange): Promise<void> {
-  const { engine, lifecycle } = exchange.deps;
-  const url = exchange.request.url ?? "/networks";
-  const answer = await engine.request("GET", url, { signal: exchange.signal });
-  const local = parseJson(answer.body.toString("utf8"));
-  const control = lifecycle.control();
-  if (answer.status !== 200 || !Array.isArray(local) || control === null) {
-    exchange.reply(answer.status, local);
+  const control = exchange.deps.lifecycle.control();
+  const { status, local } = await localNetworks(exchange, control === null);
+  if (status !== 200 || !Array.isArray(local)) {
+    exchange.reply(status, local);
+    return;
+  }
+  const dressed = (local as Json[]).map(dressNetwork);
+  if (control === null) {
+    const wanted = exchange.query.has("filters") ? filtersParam(exchange.query) : {};
+    exchange.reply(
+      200,
+      dressed.filter(network => isWanted(network, wanted)),
+    );
     return;
   }
   const filters = filtersParam(exchange.query);
   const shared = (await control.call("network.list", {}, exchange.signal)).filter(view =>
     matches(view, filters),
   );
-  const names = new Set(shared.map(view => view.network.spec.Name));
   // An Engine that has joined a cluster network lists it too; the cluster knows it better.
-  const own = (local as Json[]).filter(network => !names.has(String(network["Name"])));
-  exchange.reply(200, [...shared.map(networkDto), ...own]);
+  const ids = new Set(shared.map(({ network }) => network.id));
+  const own = dressed.filter(network => !ids.has(String(network["Id"])));
+  exchange.reply(200, [...shared.map(view => networkDto(view)), ...own]);
+}
+
+/** Filters that the Engine would try on what a network of the cluster is to it. */
+const OF_ITS_KIND = ["driver", "scope", "id"];
+
+/**
+ * The Engine's list. A worker has its networks of the cluster from there alone, so for one the
+ * filters that would drop them are tried here.
+ */
+async function localNetworks(
+  exchange: Exchange,
+  isAll: boolean,
+): Promise<{ readonly status: number; readonly local: unknown }> {
+  const { engine } = exchange.deps;
+  const url = exchange.request.url ?? "/networks";
+  const ask = async (path: string): Promise<{ status: number; local: unknown }> => {
+    const { status, body } = await engine.request("GET", path, { signal: exchange.signal });
+    return { status, local: parseJson(body.toString("utf8")) };
+  };
+  const first = await ask(url);
+  const raw = exchange.query.get("filters") ?? "";
+  if (!isAll || first.status !== 200 || !OF_ITS_KIND.some(name => raw.includes(`"${name}"`))) {
+    return first;
+  }
+  return ask(OF_ITS_KIND.reduce((path, name) => withFilter(path, name, null), url));
+}
+
+function isWanted(network: Json, filters: Filters): boolean {
+  const is = (name: string, value: unknown): boolean => {
+    const values = valuesOf(filters, name);
+    return values.length === 0 || values.includes(String(value));
+  };
+  return (
+    is("driver", network["Driver"]) &&
+    is("scope", network["Scope"]) &&
+    contains(String(network["Id"]), valuesOf(filters, "id"))
+  );
 }
 
 /** Docker's network filters (moby daemon/network/filter.go), for networks of the cluster. */
@@ -78,7 +122,7 @@ async function inspect(exchange: Exchange): Promise<void> {
   const control = exchange.deps.lifecycle.control();
   const shared = control === null || scope === "local" ? null : await find(control, exchange);
   if (shared !== null && (scope === "swarm" || isExact(shared, ref))) {
-    exchange.reply(200, networkDto(shared));
+    exchange.reply(200, await describe(exchange, shared));
     return;
   }
   const name = predefinedName(ref);
@@ -89,12 +133,30 @@ async function inspect(exchange: Exchange): Promise<void> {
     exchange.reply(200, predefined(name));
     return;
   }
-  const { engine } = exchange.deps;
+  const { engine, networks } = exchange.deps;
   const answer = await engine.request("GET", exchange.request.url ?? "", {
     signal: exchange.signal,
   });
-  if (answer.status === 404 && shared !== null) exchange.reply(200, networkDto(shared));
-  else exchange.reply(answer.status, parseJson(answer.body.toString("utf8")));
+  const local = parseJson(answer.body.toString("utf8"));
+  if (answer.status === 200) return exchange.reply(200, dressNetwork(local as Json));
+  if (answer.status !== 404) return exchange.reply(answer.status, local);
+  if (shared !== null) return exchange.reply(200, await describe(exchange, shared));
+  // A worker's client may know the id that the cluster gave it.
+  const found = scope === "local" ? null : await networks.describe(ref, exchange.signal);
+  if (found === null) exchange.reply(404, local);
+  else exchange.reply(200, dressNetwork(found));
+}
+
+/** With the containers of this node that are on it, as the Engine tells them. */
+async function describe(exchange: Exchange, view: NetworkView): Promise<object> {
+  const local = await exchange.deps.networks
+    .describe(view.network.id, exchange.signal)
+    .catch((error: unknown) => {
+      // The cluster's part needs no Engine.
+      if (isSwarmError(error, "unavailable")) return null;
+      throw error;
+    });
+  return networkDto(view, { local, verbose: boolParam(exchange.query, "verbose") });
 }
 
 /** What a service that names an Engine's own network attaches to, on whichever node it runs. */
@@ -188,7 +250,7 @@ async function prune(exchange: Exchange): Promise<void> {
   const control = lifecycle.control();
   if (answer.status !== 200 || control === null) return exchange.reply(answer.status, body);
   const local = Array.isArray(body["NetworksDeleted"]) ? body["NetworksDeleted"] : [];
-  const deleted = [...local, ...(await pruneShared(exchange, control))];
+  const deleted = [...new Set([...local, ...(await pruneShared(exchange, control))])];
   exchange.reply(200, { NetworksDeleted: deleted.length > 0 ? deleted : null });
 }
 

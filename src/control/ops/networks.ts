@@ -1,18 +1,19 @@
 import { isSwarmError, SwarmError } from "../../base/errors.ts";
+import { withoutPrefix } from "../../model/overlay.ts";
 import type { Task } from "../../model/rows.ts";
 import { oddlyInternal } from "../../model/validate-errors.ts";
 import { normalizeNetworkSpec, validateNetworkSpec } from "../../model/validate-objects.ts";
 import type { StateView } from "../../model/view.ts";
 import type { OperationContext } from "../context.ts";
 import { rpcError } from "../core/errors.ts";
-import { findNetwork } from "../core/lookup.ts";
+import { findNetwork, taskName } from "../core/lookup.ts";
 import { planNetwork } from "../core/network-plan.ts";
 import { isIngress, refuseNetworkInUse, sameObject } from "../core/references.ts";
-import type { NetworkView, OperationArgs, OperationResult } from "../operations.ts";
+import type { NetworkService, NetworkView, OperationArgs, OperationResult } from "../operations.ts";
 import { clusterOf } from "./swarm.ts";
 
 export function listNetworks(ctx: OperationContext): OperationResult<"network.list"> {
-  return [...ctx.view.table("networks").all()].map(network => ({ network, tasks: [] }));
+  return [...ctx.view.table("networks").all()].map(network => ({ network, services: [] }));
 }
 
 export function getNetwork(
@@ -20,7 +21,38 @@ export function getNetwork(
   args: OperationArgs<"network.get">,
 ): OperationResult<"network.get"> {
   const network = findNetwork(ctx.view, args.ref);
-  return { network, tasks: tasksOn(ctx.view, network.id) } satisfies NetworkView;
+  return { network, services: servicesOf(ctx.view, network.id) } satisfies NetworkView;
+}
+
+function servicesOf(view: StateView, networkId: string): NetworkService[] {
+  const byService = new Map<string, Task[]>();
+  for (const task of tasksOn(view, networkId)) {
+    const list = byService.get(task.serviceId);
+    if (list === undefined) byService.set(task.serviceId, [task]);
+    else list.push(task);
+  }
+  return [...byService].flatMap(([id, own]) => {
+    const service = view.table("services").get(id);
+    if (service === undefined) return [];
+    const vip = service.endpoint.virtualIps.find(one => one.networkId === networkId);
+    return [
+      {
+        name: service.spec.Name ?? "",
+        vip: withoutPrefix(vip?.addr ?? ""),
+        ports: service.endpoint.ports,
+        tasks: own.map(task => ({
+          name: taskName(task),
+          addr: addressOn(task, networkId),
+          hostAddr: view.table("nodes").get(task.nodeId)?.status.addr ?? "",
+        })),
+      },
+    ];
+  });
+}
+
+function addressOn(task: Task, networkId: string): string {
+  const attachment = task.networks.find(one => one.networkId === networkId);
+  return withoutPrefix(attachment?.addresses[0] ?? "");
 }
 
 function tasksOn(view: StateView, networkId: string): readonly Task[] {
@@ -44,7 +76,7 @@ export async function createNetwork(
     if (sameObject(args.id, spec.Name, existing?.spec.Name)) return;
     if (spec["Ingress"] === true) checkOnlyIngress(ctx.view);
     const row = { id: args.id, spec, ...planNetwork(ctx.view, clusterOf(ctx.view), spec) };
-    await ctx.submit([{ op: "create", table: "networks", row }]).catch(withoutPrefix);
+    await ctx.submit([{ op: "create", table: "networks", row }]).catch(inPlainWords);
   });
   return { id: args.id };
 }
@@ -63,7 +95,7 @@ function refuseTakenName(view: StateView, id: string, name: string): void {
 }
 
 /** Docker finds a taken name before its control API is asked. */
-function withoutPrefix(error: unknown): never {
+function inPlainWords(error: unknown): never {
   if (!isSwarmError(error, "already_exists")) throw error;
   throw new SwarmError("already_exists", error.message, {}, error);
 }

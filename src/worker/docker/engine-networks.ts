@@ -1,13 +1,16 @@
 import type { Clock } from "../../base/clock.ts";
 import { isSwarmError } from "../../base/errors.ts";
-import type { OverlayNetwork } from "../../model/overlay.ts";
+import {
+  NETWORK_ATTACHABLE_LABEL,
+  NETWORK_ID_LABEL,
+  type OverlayNetwork,
+} from "../../model/overlay.ts";
 import { CLUSTER_LABEL } from "../core/container-config.ts";
 import { withDeadline } from "../deadline.ts";
 import type { DockerEngine, EngineCall } from "./engine.ts";
 
 /** Long enough for the Engine to ask its plugin and be answered late. */
 const CALL_TIMEOUT_MS = 30_000;
-const NETWORK_LABEL = "swarmd.network.id";
 const ID_CHARS = 12;
 
 export interface EngineNetworksOptions {
@@ -69,7 +72,7 @@ export class EngineNetworks {
     });
     const call: EngineCall = { method: "GET", path: "/networks", query: { filters } };
     const found = await this.#call<readonly NetworkAnswer[]>(call, signal);
-    return new Map(found.map(({ Id, Labels }) => [Id, Labels?.[NETWORK_LABEL] ?? ""]));
+    return new Map(found.map(({ Id, Labels }) => [Id, Labels?.[NETWORK_ID_LABEL] ?? ""]));
   }
 
   async #ensure(network: OverlayNetwork, signal: AbortSignal): Promise<string> {
@@ -96,7 +99,11 @@ export class EngineNetworks {
       Internal: network.internal,
       Attachable: true,
       Options: options,
-      Labels: { [CLUSTER_LABEL]: clusterId, [NETWORK_LABEL]: network.id },
+      Labels: {
+        [CLUSTER_LABEL]: clusterId,
+        [NETWORK_ID_LABEL]: network.id,
+        [NETWORK_ATTACHABLE_LABEL]: String(network.attachable),
+      },
       IPAM: {
         Driver: driver,
         Options: options,
