@@ -43,6 +43,7 @@ import {
   timeoutSignal,
 } from "./cluster-node.ts";
 import type { DaemonConfig } from "./config.ts";
+import { refuseEngineInSwarm } from "./engine-swarm.ts";
 import { founderReady, foundingRows } from "./founding.ts";
 import { removalAdvice } from "./leave-advice.ts";
 import { raftDirOf } from "./manager.ts";
@@ -210,6 +211,7 @@ export class Lifecycle implements NodeLifecycle {
           "there is no cluster state on this node to make a new cluster of",
         );
       }
+      await refuseEngineInSwarm(this.#config.engineSocket, signal, this.#deps);
       return this.#allOrNothing(async () => {
         const root = await createRootCa({ nowMs: this.#deps.clock.nowMs(), rng: this.#deps.rng });
         const certificatePem = await this.#ownCertificate(root, request);
@@ -230,6 +232,7 @@ export class Lifecycle implements NodeLifecycle {
       this.#mustBeOut();
       const addresses = this.#addresses(request);
       const managers = request.remoteAddrs.map(addr => formatHostPort(parseHostPort(addr)));
+      await refuseEngineInSwarm(this.#config.engineSocket, signal, this.#deps);
       const identity = await this.#admission(request, addresses.advertiseAddr, signal);
       const state: NodeState = { format: 1, ...addresses, raftId: 0, raftJoined: false, managers };
       const inTime = await this.#allOrNothing(async () => {
@@ -281,6 +284,7 @@ export class Lifecycle implements NodeLifecycle {
   ): Promise<string> {
     return this.#change("restore", async () => {
       this.#mustBeOut();
+      await refuseEngineInSwarm(this.#config.engineSocket, signal, this.#deps);
       const make = await readRestorable(this.#regroupHost(), request, file, signal);
       return this.#allOrNothing(make);
     });

@@ -33,6 +33,20 @@ t.setTimeout(TIMEOUT_MS);
 t.test("bad input", { skip }, async t => {
   const lab = await startLab(t, "bad-input", { mode: "bare", managers: 2, workers: 2 });
   const [m1, m2, w1, w2] = [lab.host("m1"), lab.host("m2"), lab.host("w1"), lab.host("w2")];
+  await t.test("an Engine in swarm mode itself", async t => {
+    const engine = (...words: string[]): Promise<string> =>
+      m1.exec(["docker", "-H", `unix://${m1.dockerSocketPath}`, "swarm", ...words]);
+    await engine("init", "--advertise-addr", m1.addr, "--listen-addr", `${m1.addr}:2399`);
+    const worker = await engine("join-token", "-q", "worker");
+    const refusal = { code: 1, stdout: "", stderr: /is in swarm mode itself.*swarm leave --force/ };
+    t.match(await swarmd(m1, ["init", "--advertise-addr", m1.addr]), refusal, "as a manager");
+    const w2Engine = ["docker", "-H", `unix://${w2.dockerSocketPath}`, "swarm"];
+    await w2.exec([...w2Engine, "join", "--token", worker.trim(), `${m1.addr}:2399`]);
+    t.match(await swarmd(w2, ["init", "--advertise-addr", w2.addr]), refusal, "as a worker");
+    t.match(await must(m1, "info"), /^Swarm: inactive$/m);
+    await w2.exec([...w2Engine, "leave"]);
+    await engine("leave", "--force");
+  });
   await must(m1, "init", "--advertise-addr", m1.addr);
   // The other cluster of these tests.
   await must(w2, "init", "--advertise-addr", w2.addr);
