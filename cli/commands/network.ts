@@ -1,19 +1,13 @@
 import type { Command } from "commander";
+import type { NetworkStatus } from "../../src/model/data-path-status.ts";
 import { filtersQuery } from "../client.ts";
 import type { CliContext } from "../context.ts";
 import { inspectObjects } from "../format/inspect.ts";
 import { type Column, type ListFlags, printList } from "../format/list.ts";
+import { type ApiNetwork, prettyNetwork } from "../format/pretty-network.ts";
+import { networkDoctor } from "./network-doctor.ts";
 import { labelText } from "./objects.ts";
 import { addListFlags, collect, eachOf, parseLabels } from "./shared.ts";
-
-interface ApiNetwork {
-  readonly Id: string;
-  readonly Name: string;
-  readonly Driver: string;
-  readonly Scope: string;
-  readonly Internal: boolean;
-  readonly Labels: Readonly<Record<string, string>> | null;
-}
 
 const COLUMNS: readonly Column<ApiNetwork>[] = [
   { name: "ID", title: "NETWORK ID", of: network => network.Id.slice(0, 12) },
@@ -75,8 +69,17 @@ async function prune(context: CliContext, flags: { filter: readonly string[] }):
   for (const name of NetworksDeleted ?? []) context.out(`${name}\n`);
 }
 
-function pretty(network: ApiNetwork): string {
-  return `ID:\t${network.Id}\nName:\t${network.Name}\nDriver:\t${network.Driver}\nScope:\t${network.Scope}\n`;
+/** The Engine's view, and of a network of the cluster what every node has of it. */
+async function inspected(
+  context: CliContext,
+  ref: string,
+  verbose: boolean | undefined,
+): Promise<ApiNetwork> {
+  const client = context.client();
+  const network = await client.get<ApiNetwork>(`/networks/${encodeURIComponent(ref)}`, { verbose });
+  if (network.Scope !== "swarm" || network.Driver !== "overlay") return network;
+  const path = `/swarmd/v1/networks/${encodeURIComponent(network.Id)}`;
+  return { ...network, DataPath: await client.get<NetworkStatus>(path) };
 }
 
 /** `swarmd network …`. */
@@ -102,15 +105,15 @@ export function addNetworkCommands(program: Command, context: CliContext): void 
     .action((name: string, flags: CreateFlags) => create(context, name, flags));
   group
     .command("inspect")
-    .description("Display detailed information on one or more networks")
+    .description("Display networks in detail: endpoints by node, and what each node programmed")
     .argument("<network...>")
     .option("-f, --format <template>", "format with a Go template")
     .option("--pretty", "print in a readable form")
     .option("-v, --verbose", "show the services on it")
     .action((refs: string[], flags) =>
       inspectObjects<ApiNetwork>(context, refs, flags, {
-        fetch: ref => context.client().get(path(ref), { verbose: flags.verbose }),
-        pretty,
+        fetch: ref => inspected(context, ref, flags.verbose),
+        pretty: network => prettyNetwork(network, context.nowMs()),
       }),
     );
   group
@@ -129,4 +132,9 @@ export function addNetworkCommands(program: Command, context: CliContext): void 
     .description("Remove all unused networks")
     .option("--filter <key=value>", "which of them, repeatable", collect, [])
     .action(flags => prune(context, flags));
+  group
+    .command("doctor")
+    .description("Probe the ways between all hosts: control port, VXLAN, WireGuard, path MTU")
+    .option("--json", "print the whole report as JSON")
+    .action(flags => networkDoctor(context, flags));
 }

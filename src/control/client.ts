@@ -51,10 +51,10 @@ export class ForwardingClient implements ControlClient {
     args: OperationArgs<K>,
     signal: AbortSignal,
   ): Promise<OperationResult<K>> {
-    const { kind } = OPERATION_TRAITS[op];
+    const { kind, timeoutMs: ownMs } = OPERATION_TRAITS[op];
     const { service, clock } = this.#deps;
     if (kind === "local") return service.run(op, args, signal);
-    const timeoutMs = kind === "write" ? WRITE_TIMEOUT_MS : READ_TIMEOUT_MS;
+    const timeoutMs = ownMs ?? (kind === "write" ? WRITE_TIMEOUT_MS : READ_TIMEOUT_MS);
     const deadline = startDeadline(clock, `control ${op}`, timeoutMs, signal);
     try {
       if (kind !== "read") return await this.#atLeader(op, args, deadline);
@@ -136,7 +136,11 @@ export class ForwardingClient implements ControlClient {
     signal: AbortSignal,
   ): Promise<OperationResult<K>> {
     if (leader === "self") return this.#deps.service.run(op, args, signal);
-    const request = { op, argsJson: JSON.stringify(args), caller: this.#caller };
+    const { timeoutMs } = OPERATION_TRAITS[op];
+    const request = {
+      ...{ op, argsJson: JSON.stringify(args), caller: this.#caller },
+      ...(timeoutMs !== undefined && { timeoutMs }),
+    };
     const json = await this.#deps.transport.call(leader, request, signal);
     return JSON.parse(json) as OperationResult<K>;
   }

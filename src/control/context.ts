@@ -1,7 +1,7 @@
 import type { Change } from "../model/change.ts";
 import type { StateView } from "../model/view.ts";
 import type { RaftView } from "./operations.ts";
-import type { MembershipPort, TokenSource } from "./ports.ts";
+import type { MembershipPort, NodeAsker, TokenSource } from "./ports.ts";
 
 /** What an operation works with. Reads are of the live view, synchronously. */
 export interface OperationContext {
@@ -10,6 +10,8 @@ export interface OperationContext {
   readonly members: MembershipPort;
   readonly tokens: TokenSource;
   readonly signal: AbortSignal;
+  /** Null while this manager does not lead. */
+  readonly asker: NodeAsker | null;
   status(): RaftView;
   /** Replicates one transaction; rejects as StateStore.submit. */
   submit(changes: readonly Change[]): Promise<void>;

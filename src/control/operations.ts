@@ -1,3 +1,4 @@
+import type { DoctorReport, NetworkStatus } from "../model/data-path-status.ts";
 import type {
   Cluster,
   Config,
@@ -168,6 +169,10 @@ export interface Operations {
   "network.get": { args: Ref; result: NetworkView };
   "network.create": { args: Create; result: { readonly id: string } };
   "network.remove": { args: Ref; result: None };
+  /** What every node has of a network: the leader asks them. */
+  "network.status": { args: Ref; result: NetworkStatus };
+  /** Probes the ways between all hosts. */
+  "network.doctor": { args: None; result: DoctorReport };
   "system.info": {
     args: None;
     result: {
@@ -195,6 +200,8 @@ export interface OperationTraits {
   readonly kind: OperationKind;
   /** Doing it twice is doing it once: it may be repeated when its outcome is unknown. */
   readonly repeatable: boolean;
+  /** Where the usual limit of its kind is too short. */
+  readonly timeoutMs?: number;
 }
 
 const READ: OperationTraits = { kind: "read", repeatable: true };
@@ -231,6 +238,8 @@ export const OPERATION_TRAITS: { readonly [K in OperationName]: OperationTraits 
   "network.get": READ,
   "network.create": CREATE,
   "network.remove": WRITE,
+  "network.status": { kind: "leader", repeatable: true },
+  "network.doctor": { kind: "leader", repeatable: true, timeoutMs: 25_000 },
   "system.info": READ,
   "system.status": { kind: "local", repeatable: true },
 };

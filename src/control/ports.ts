@@ -1,4 +1,5 @@
 import type { LogMessage, LogSubscription } from "../model/assignment.ts";
+import type { NodeQuestion, TableSummary } from "../model/data-path.ts";
 import type { Cluster, NextRoot, NodeRole } from "../model/rows.ts";
 import type { PeerInfo } from "../raft/ports.ts";
 import type { ManagerInfo, OperationArgs, OperationName, OperationResult } from "./operations.ts";
@@ -28,6 +29,21 @@ export interface ControlClient {
   logs(request: LogRequest, signal: AbortSignal): AsyncIterable<LogMessage>;
 }
 
+/** What the leader asks nodes over their sessions, and knows of these. */
+export interface NodeAsker {
+  /** The answer as it came. Throws `unavailable`, `deadline_exceeded`, `failed_precondition`. */
+  ask(
+    nodeId: string,
+    question: NodeQuestion,
+    timeoutMs: number,
+    signal: AbortSignal,
+  ): Promise<unknown>;
+  /** Assignments sent, and followed by the node's kernel; null without a session. */
+  progress(nodeId: string): { readonly sent: number; readonly programmed: number } | null;
+  /** What a node on the network is to know of it; null when there is no such network. */
+  expected(networkId: string): TableSummary | null;
+}
+
 /** The voters among the other managers: they keep a quorum while `reachable >= needed`. */
 export interface RemainingManagers {
   readonly voters: number;
@@ -50,13 +66,17 @@ export interface TokenSource {
   nextRoot(present: Cluster["rootCa"], given: Cluster["rootCa"] | null): Promise<NextRoot>;
 }
 
+export interface LeaderRequest {
+  readonly op: string;
+  readonly argsJson: string;
+  readonly caller: string;
+  /** Where the usual limit of a call is too short. */
+  readonly timeoutMs?: number;
+}
+
 /** One call to the leader of another manager (implemented over gRPC). */
 export interface LeaderTransport {
   /** Rejects with `unavailable` when nothing was sent, `unknown_outcome` when it may have been. */
-  call(
-    peer: PeerInfo,
-    request: { readonly op: string; readonly argsJson: string; readonly caller: string },
-    signal: AbortSignal,
-  ): Promise<string>;
+  call(peer: PeerInfo, request: LeaderRequest, signal: AbortSignal): Promise<string>;
   logs(peer: PeerInfo, request: LogRequest, signal: AbortSignal): AsyncIterable<LogMessage>;
 }

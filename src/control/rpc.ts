@@ -11,7 +11,7 @@ import {
 import type { Handlers } from "../rpc/handlers.ts";
 import type { Access } from "../rpc/ports.ts";
 import { isOperation, OPERATION_TRAITS, type OperationName } from "./operations.ts";
-import type { LeaderTransport, LogRequest } from "./ports.ts";
+import type { LeaderRequest, LeaderTransport, LogRequest } from "./ports.ts";
 import type { ControlService } from "./service.ts";
 
 /** Op name of a log request on the wire. */
@@ -71,17 +71,17 @@ export class RpcLeaderTransport implements LeaderTransport {
     this.#clients = clients;
   }
 
-  async call(
-    peer: PeerInfo,
-    request: { readonly op: string; readonly argsJson: string; readonly caller: string },
-    signal: AbortSignal,
-  ): Promise<string> {
+  async call(peer: PeerInfo, request: LeaderRequest, signal: AbortSignal): Promise<string> {
     try {
       const { resultJson } = await this.#clients.unary(
         ControlDefinition.call,
         peer.addr,
         { op: request.op, argsJson: request.argsJson, caller: request.caller },
-        { signal, nodeId: peer.nodeId },
+        {
+          signal,
+          nodeId: peer.nodeId,
+          ...(request.timeoutMs !== undefined && { timeoutMs: request.timeoutMs }),
+        },
       );
       return resultJson;
     } catch (error) {

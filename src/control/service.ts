@@ -16,7 +16,7 @@ import {
   type RaftView,
 } from "./operations.ts";
 import { OPERATION_HANDLERS } from "./ops/table.ts";
-import type { LogRequest, LogSource, TokenSource } from "./ports.ts";
+import type { LogRequest, LogSource, NodeAsker, TokenSource } from "./ports.ts";
 
 export interface ControlServiceDeps {
   readonly store: StateStore;
@@ -24,6 +24,8 @@ export interface ControlServiceDeps {
   readonly tokens: TokenSource;
   /** The log broker of the present term; null while this manager does not lead. */
   readonly logs: () => LogSource | null;
+  /** Whom the leader asks about nodes; null while this manager does not lead. */
+  readonly asker: () => NodeAsker | null;
   readonly clock: Clock;
 }
 
@@ -96,6 +98,7 @@ export class ControlService {
       members: this.#members,
       tokens,
       signal,
+      asker: this.#deps.asker(),
       status: () => this.status(),
       submit: changes => this.#submit(changes, signal),
       exclusive: (keys, work) => this.#locks.run(keys, work),

@@ -6,7 +6,7 @@ import type { IdSource } from "../base/ids.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Rng } from "../base/rng.ts";
 import { ForwardingClient } from "../control/client.ts";
-import type { LogSource } from "../control/ports.ts";
+import type { LogSource, NodeAsker } from "../control/ports.ts";
 import { CONTROL_ACCESS, controlHandlers, RpcLeaderTransport } from "../control/rpc.ts";
 import { ControlService } from "../control/service.ts";
 import { SwarmEventLog } from "../control/swarm-events.ts";
@@ -98,7 +98,8 @@ export class Manager {
       nextRoot: (present: RootCa, given: RootCa | null) => nextRoot(present, given, clock, rng),
     };
     const logs = (): LogSource | null => this.#dispatcher()?.logs ?? null;
-    const service = new ControlService({ nodeId }, { store, raft, tokens, logs, clock });
+    const asker = (): NodeAsker | null => this.#dispatcher();
+    const service = new ControlService({ nodeId }, { store, raft, tokens, logs, asker, clock });
     const peers = (): readonly PeerInfo[] => store.members();
     this.control = new ForwardingClient(
       { nodeId },

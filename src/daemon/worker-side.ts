@@ -92,6 +92,9 @@ export class WorkerSide {
       {
         agent: this.#agent,
         outbox,
+        ...(overlay !== null && {
+          answer: (question, signal) => overlay.answer(question, signal),
+        }),
         dial: addr => deps.clients.client(DispatcherClient, addr),
         toError: error => toSessionError(error),
         managers: deps.managers,

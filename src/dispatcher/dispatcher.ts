@@ -4,6 +4,7 @@ import type { IdSource } from "../base/ids.ts";
 import type { Logger } from "../base/logger.ts";
 import type { TaskStatusUpdate } from "../model/assignment.ts";
 import type { Change, Commit, RowEvent } from "../model/change.ts";
+import type { NodeQuestion, TableSummary } from "../model/data-path.ts";
 import { NS_PER_MS } from "../model/defaults.ts";
 import type { Cluster, Node, NodeDescription, Task } from "../model/rows.ts";
 import type { ManagerMessage, NodeMessage } from "../rpc/gen/swarmd/v1/dispatcher.ts";
@@ -15,6 +16,7 @@ import { Leases } from "./leases.ts";
 import { LogBroker } from "./log-broker.ts";
 import { decodeDescription, decodeStatusUpdates } from "./messages.ts";
 import { type NodeConnection, NodeSession } from "./node-session.ts";
+import { Questions } from "./questions.ts";
 import { StatusBatcher } from "./status-batcher.ts";
 
 /** Grace in heartbeat periods: silence of this many makes a node DOWN. */
@@ -71,17 +73,16 @@ export class Dispatcher {
   #renewing: ReadonlySet<string> = new Set();
   readonly logs: LogBroker;
   readonly leases: Leases;
+  readonly #questions: Questions;
 
   constructor(_options: DispatcherOptions, deps: DispatcherDeps) {
     this.#deps = deps;
     this.#liveness = new Liveness(this.#livenessOptions());
     this.#batcher = new StatusBatcher({ store: deps.store, signal: this.#controller.signal });
     this.leases = new Leases(deps);
-    this.logs = new LogBroker({
-      store: deps.store,
-      ids: deps.ids,
-      session: nodeId => this.#sessions.get(nodeId),
-    });
+    const session = (nodeId: string): NodeSession | undefined => this.#sessions.get(nodeId);
+    this.logs = new LogBroker({ store: deps.store, ids: deps.ids, session });
+    this.#questions = new Questions({ ids: deps.ids, clock: deps.clock, session });
   }
 
   get sessionCount(): number {
@@ -111,6 +112,7 @@ export class Dispatcher {
     for (const session of this.#sessions.values()) session.close();
     this.#sessions.clear();
     this.logs.close();
+    this.#questions.close();
   }
 
   /** Opens the session of an authenticated node. A newer session of a node replaces the older. */
@@ -133,8 +135,29 @@ export class Dispatcher {
         if (this.#sessions.get(nodeId) !== session) return;
         this.#sessions.delete(nodeId);
         this.logs.onSessionEnd(nodeId);
+        this.#questions.onSessionEnd(nodeId);
       },
     };
+  }
+
+  ask(
+    nodeId: string,
+    question: NodeQuestion,
+    timeoutMs: number,
+    signal: AbortSignal,
+  ): Promise<unknown> {
+    return this.#questions.ask(nodeId, question, timeoutMs, signal);
+  }
+
+  /** How far the node's data path has followed; null without a session. */
+  progress(nodeId: string): { readonly sent: number; readonly programmed: number } | null {
+    const session = this.#sessions.get(nodeId);
+    return session === undefined ? null : session;
+  }
+
+  /** What a node that has the network is to know of it; null when there is no such network. */
+  expected(networkId: string): TableSummary | null {
+    return this.#tables.summaryOf(networkId);
   }
 
   /** The managers' addresses changed or a role did: tell every node. */
@@ -182,8 +205,12 @@ export class Dispatcher {
         this.#guard(session, this.#markDown(session.nodeId, "node left the swarm"));
         return;
       case "programmed":
+        session.programmed = body.value.sequence;
         this.#drains.programmed(session.id, body.value.sequence);
         this.#finishDrains();
+        return;
+      case "answer":
+        this.#questions.onAnswer(session.nodeId, body.value);
         return;
       case "statuses":
         this.#guard(
@@ -224,6 +251,7 @@ export class Dispatcher {
     if (older !== undefined) {
       older.close();
       this.logs.onSessionEnd(session.nodeId);
+      this.#questions.onSessionEnd(session.nodeId);
     }
     this.#sessions.set(session.nodeId, session);
     this.#askToRenew();

@@ -39,6 +39,8 @@ export class NodeSession {
   readonly #draining: (taskId: string) => boolean;
   /** The node has said goodbye: its beats do not make it ready again. */
   leaving = false;
+  /** The last assignments that its data path has followed. */
+  programmed = 0;
   #sequence = 0;
   #completeSent = false;
   #closed = false;
@@ -52,6 +54,11 @@ export class NodeSession {
     this.#draining = deps.draining;
     this.#networks = new NodeNetworks(connection.nodeId);
     this.#assignments = new NodeAssignments(connection.nodeId);
+  }
+
+  /** The last assignments it was sent. */
+  get sent(): number {
+    return this.#sequence;
   }
 
   get closed(): boolean {

@@ -105,6 +105,7 @@ export class Caretaker {
       await this.#deps.namespaces.remove(name.slice(NAMESPACE_PREFIX.length));
     }
   }
+
   /** After a namespace was lost the ends of the containers that still run are made anew. */
   async plugAgain(plan: NetworkPlan): Promise<void> {
     const { networkId } = plan;

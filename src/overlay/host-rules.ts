@@ -1,5 +1,6 @@
 import { errorMessage } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
+import { type AuditLog, HOST_SCOPE } from "./audit-log.ts";
 import type { Commands } from "./commands.ts";
 import { UPLINK } from "./core/names.ts";
 import { HOST_TABLE, type HostRules, hostTableScript } from "./core/nft.ts";
@@ -12,6 +13,7 @@ const USER_CHAIN = "DOCKER-USER";
 export interface HostProgramDeps extends LaneDeps {
   readonly commands: Commands;
   readonly rules: () => HostRules;
+  readonly audits: AuditLog;
   readonly logger: Logger;
 }
 
@@ -42,6 +44,7 @@ export class HostProgram {
     const text = await this.#list();
     if (script !== this.#script) return false;
     const wrong = text === "" || (this.#listed !== null && text !== this.#listed);
+    this.#deps.audits.looked(HOST_SCOPE, wrong ? "the host's rules" : null);
     if (wrong) {
       this.#deps.logger.warn("the host's rules were changed by other hands: repairing them");
       this.#script = "";

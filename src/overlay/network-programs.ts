@@ -1,4 +1,5 @@
 import type { Logger } from "../base/logger.ts";
+import type { AuditLog } from "./audit-log.ts";
 import { namespaceOf } from "./core/names.ts";
 import { type NetworkPlan, type PlanFacts, planNetwork, type TunnelConfig } from "./core/plan.ts";
 import { diffNetwork, isEmpty, nothingYet, type Programmed } from "./core/program.ts";
@@ -18,6 +19,7 @@ export interface NetworkProgramsDeps extends LaneDeps {
   readonly onAdopted: (plan: NetworkPlan) => Promise<void>;
   /** What is programmed of a network has changed. */
   readonly onProgrammed: (networkId: string) => void;
+  readonly audits: AuditLog;
   readonly logger: Logger;
 }
 
@@ -48,6 +50,13 @@ export class NetworkPrograms {
 
   planOf(networkId: string): NetworkPlan | null {
     return this.#programs.get(networkId)?.plan ?? null;
+  }
+
+  /** What is there as far as it is known; null: no namespace, or what is in it is not known. */
+  programmedOf(
+    networkId: string,
+  ): { readonly plan: NetworkPlan; readonly programmed: Programmed } | null {
+    return this.#unsure.has(networkId) ? null : (this.#programs.get(networkId) ?? null);
   }
 
   /** Resolves when the namespace is as the tables, as of now, want it. */
@@ -86,7 +95,9 @@ export class NetworkPrograms {
     const wrong = await this.#differs(networkId, program);
     // It may have been programmed meanwhile, or be just now: then what was read says nothing.
     const untouched = this.#programs.get(networkId) === program && !this.#unsure.has(networkId);
-    if (wrong === null || !untouched) return false;
+    if (!untouched) return false;
+    this.#deps.audits.looked(networkId, wrong);
+    if (wrong === null) return false;
     this.#deps.logger.warn("the data path was changed by other hands: repairing it", {
       network: networkId,
       what: wrong,
@@ -109,7 +120,8 @@ export class NetworkPrograms {
     ).batch;
     if (ipAdd.length + bridgeAdd.length + ipDelete.length > 0) return "routes or neighbours";
     if (program.plan.ingress && !(await namespaces.hasUplink(networkId))) return "its uplink";
-    const text = await namespaces.rules(networkId, program.plan.ingress);
+    const text = await namespaces.rules(networkId, program.plan.ingress).catch(() => "");
+    if (text === "") return "its rules are gone";
     if (program.ruleText === null) program.ruleText = text;
     return text === program.ruleText ? null : "its rules";
   }
@@ -171,6 +183,7 @@ export class NetworkPrograms {
     if (this.#deps.inUse(networkId)) return;
     this.#closeDns(networkId);
     this.#programs.delete(networkId);
+    this.#deps.audits.forget(networkId);
     await this.#deps.namespaces.remove(networkId);
     this.#deps.onProgrammed(networkId);
   }

@@ -4,18 +4,20 @@ import { errorMessage, SwarmError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Rng } from "../base/rng.ts";
 import type { AssignedTask } from "../model/assignment.ts";
+import type { NodeQuestion } from "../model/data-path.ts";
 import type { OverlayChange } from "../model/overlay.ts";
 import type { OverlayCapability } from "../model/rows.ts";
 import type { PreparedNetworks, TaskNetworks } from "../worker/networks.ts";
+import { AuditLog } from "./audit-log.ts";
 import { Caretaker } from "./caretaker.ts";
 import type { Commands } from "./commands.ts";
 import { ENCRYPTED_PORT } from "./core/names.ts";
 import type { HostRules } from "./core/nft.ts";
-import type { PlanFacts } from "./core/plan.ts";
+import type { MeshFacts, PlanFacts } from "./core/plan.ts";
 import { OverlayTable } from "./core/table.ts";
 import type { EngineSide } from "./engine-side.ts";
 import { HostProgram } from "./host-rules.ts";
-import { Lane, type LaneDeps } from "./lane.ts";
+import { Lane } from "./lane.ts";
 import { type LeaseSource, LocalLeases } from "./leases.ts";
 import { type LocalEndpoint, LocalState } from "./local-state.ts";
 import { Mesh } from "./mesh.ts";
@@ -25,6 +27,8 @@ import { ipamMethods, networkDriverMethods } from "./network-driver.ts";
 import { NetworkPrograms } from "./network-programs.ts";
 import { PluginServer } from "./plugin-server.ts";
 import { probeHost, underlayMtu } from "./probe.ts";
+import { Prober } from "./prober.ts";
+import { Reports } from "./reports.ts";
 import { TaskPlaces } from "./task-places.ts";
 
 /** Tables reach the disk so long after a change: managers send them again anyway. */
@@ -66,6 +70,7 @@ export class Overlay implements TaskNetworks {
   readonly #meshLane: Lane;
   readonly #places: TaskPlaces;
   readonly #caretaker: Caretaker;
+  readonly #reports: Reports;
   readonly #server: PluginServer;
   #pendingMesh: Promise<void> = Promise.resolve();
   #started: Promise<void> = Promise.resolve();
@@ -79,7 +84,8 @@ export class Overlay implements TaskNetworks {
     this.#options = options;
     this.#deps = deps;
     this.#state = state;
-    const lanes: LaneDeps = { ...deps, signal: this.#stop.signal };
+    const audits = new AuditLog(deps);
+    const lanes = { ...deps, audits, signal: this.#stop.signal };
     this.#leases = new LocalLeases({ ...deps, state });
     this.#naming = new Naming({ ...deps, table: this.#table, state });
     this.#mesh = new Mesh(options, {
@@ -99,7 +105,7 @@ export class Overlay implements TaskNetworks {
       onAdopted: plan => this.#caretaker.plugAgain(plan),
       onProgrammed: () => void this.#host.sync(),
     });
-    this.#host = new HostProgram({ ...lanes, ...deps, rules: () => this.#hostRules() });
+    this.#host = new HostProgram({ ...lanes, rules: () => this.#hostRules() });
     const parts = {
       ...deps,
       state,
@@ -113,6 +119,13 @@ export class Overlay implements TaskNetworks {
     this.#places = new TaskPlaces(options, { ...parts, meshLane: this.#meshLane, problem });
     const confirmed = (): boolean => this.#confirmed;
     this.#caretaker = new Caretaker({ ...parts, host: this.#host, confirmed });
+    const prober = new Prober({
+      ...deps,
+      mesh: () => this.#meshFacts(),
+      meshProblem: () => this.#mesh.problem,
+    });
+    const facts = (): PlanFacts => this.#facts();
+    this.#reports = new Reports({ ...parts, audits, prober, facts, problem });
     const ports = {
       state,
       network: (networkId: string) => this.#networkFacts(networkId),
@@ -276,6 +289,17 @@ export class Overlay implements TaskNetworks {
 
   quiesce(assigned: AssignedTask, signal: AbortSignal): Promise<void> {
     return this.#places.quiesce(assigned, signal);
+  }
+
+  /** What managers ask of this node's data path. */
+  answer(question: NodeQuestion, signal: AbortSignal): Promise<object> {
+    return this.#reports.answer(question, signal);
+  }
+
+  async #meshFacts(): Promise<MeshFacts | null> {
+    if (this.#mesh.problem !== "") return null;
+    await this.#meshLane.request();
+    return this.#mesh.facts;
   }
 
   #facts(): PlanFacts {

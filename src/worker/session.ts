@@ -15,6 +15,7 @@ import type {
   ManagerMessage,
   NodeMessage,
 } from "../rpc/gen/swarmd/v1/dispatcher.ts";
+import { type AnswerSource, Answers, noAnswers } from "./answers.ts";
 import type { StatusOutbox } from "./status-outbox.ts";
 
 const RECONNECT = { baseMs: 100, maxMs: 2_000 };
@@ -43,6 +44,8 @@ export interface SessionOptions {
 export interface SessionDeps {
   readonly agent: AgentPort;
   readonly outbox: StatusOutbox;
+  /** Absent: the node has no data path to be asked about. */
+  readonly answer?: AnswerSource;
   /** A client on a mutually authenticated channel to a manager. */
   readonly dial: (addr: string) => DispatcherClient;
   /** Turns a gRPC failure into a SwarmError. */
@@ -176,6 +179,7 @@ class Session {
   readonly #addr: string;
   readonly #timers = new Set<Timer>();
   readonly #logReaders = new Map<string, AbortController>();
+  readonly #answers: Answers;
   readonly #ended = newDeferred<void>();
   #answered = newDeferred<void>();
   #client: DispatcherClient | null = null;
@@ -194,6 +198,7 @@ class Session {
     this.#options = options;
     this.#deps = deps;
     this.#addr = addr;
+    this.#answers = new Answers(deps.answer ?? noAnswers);
     this.#ended.promise.catch(() => undefined); // It may break before it is waited for.
   }
 
@@ -265,6 +270,7 @@ class Session {
     this.#silenceTimer?.cancel();
     this.#deps.outbox.onReport(() => undefined);
     for (const reader of this.#logReaders.values()) reader.abort();
+    this.#answers.close();
     this.#stream?.cancel();
   }
 
@@ -299,6 +305,11 @@ class Session {
         return;
       case "heartbeat":
         this.#answered.resolve();
+        return;
+      case "ask":
+        void this.#answers
+          .to(body.value)
+          .then(value => this.#stream?.write({ body: { $case: "answer", value } }));
         return;
     }
   }

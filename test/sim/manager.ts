@@ -98,6 +98,7 @@ export class SimManager {
           nextRoot: async present => ({ ...present, crossSignedPem: "" }),
         },
         logs: () => this.dispatcher?.logs ?? null,
+        asker: () => this.dispatcher ?? null,
         clock,
       },
     );

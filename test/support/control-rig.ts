@@ -9,7 +9,7 @@ import { RngIdSource } from "../../src/base/ids.ts";
 import { silentLogger } from "../../src/base/logger.ts";
 import { SeededRng } from "../../src/base/rng.ts";
 import { ForwardingClient } from "../../src/control/client.ts";
-import type { LeaderTransport, LogSource } from "../../src/control/ports.ts";
+import type { LeaderTransport, LogSource, NodeAsker } from "../../src/control/ports.ts";
 import { ControlService } from "../../src/control/service.ts";
 import { SwarmEventLog } from "../../src/control/swarm-events.ts";
 import type { PeerInfo, RaftNode } from "../../src/raft/ports.ts";
@@ -178,6 +178,7 @@ export function controlRig(
   options: {
     readonly transport?: LeaderTransport;
     readonly logs?: LogSource;
+    readonly asker?: NodeAsker;
     readonly clock?: Clock;
   } = {},
 ): ControlRig {
@@ -215,6 +216,7 @@ export function controlRig(
       raft,
       clock,
       logs: () => options.logs ?? null,
+      asker: () => options.asker ?? null,
       tokens: {
         nextRoot: async () => ({ certPem: "next", keyPem: "key", crossSignedPem: "cross" }),
         newUnlockKey: () => {

@@ -1,4 +1,4 @@
-import type { LogSource } from "../../src/control/ports.ts";
+import type { LogSource, NodeAsker } from "../../src/control/ports.ts";
 import { type ApiRig, apiRig, type ControlRig, controlRig } from "./control-rig.ts";
 import { ask, FakeEngine, type Reply } from "./fake-engine.ts";
 
@@ -15,7 +15,7 @@ export interface ManagerRig extends ControlRig {
 /** A manager's API over a memory store, beside a fake Engine; ends with the test. */
 export async function managerRig(
   t: Test,
-  options: { readonly logs?: LogSource } = {},
+  options: { readonly logs?: LogSource; readonly asker?: NodeAsker } = {},
 ): Promise<ManagerRig> {
   const engine = new FakeEngine();
   await engine.start();

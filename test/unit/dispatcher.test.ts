@@ -390,3 +390,38 @@ t.test("what a node sends is made safe", async t => {
   t.throws(() => decodeDescription("7"), { code: "invalid_argument" });
   t.throws(() => decodeStatusUpdates(new Array<string>(2_000).fill("{}")), /at most 1000/);
 });
+
+t.test("a node is asked over its session, and only its own answer counts", async t => {
+  const world = new World();
+  const signal = new AbortController().signal;
+  const question = { kind: "network", networkId: "net" } as const;
+  const ask = (nodeId: string): Promise<unknown> =>
+    world.dispatcher.ask(nodeId, question, 1_000, signal);
+  await t.rejects(ask("n1"), { code: "unavailable" }, "it has no session");
+  const [peer, other] = [world.connect("n1"), world.connect("n2")];
+  peer.hello();
+  other.hello();
+  await eventually(() => peer.kinds().includes("assignments"), { what: "n1's session" });
+  const asked = (): { id: string; questionJson: string }[] =>
+    peer.got.flatMap(({ body }) => (body?.$case === "ask" ? [body.value] : []));
+  const answered = ask("n1");
+  const [first] = asked();
+  if (first === undefined) throw new Error("n1 is asked");
+  t.same(JSON.parse(first.questionJson), question);
+  const answer = { id: first.id, answerJson: '{"told":1}', error: "" };
+  other.say({ $case: "answer", value: { ...answer, answerJson: '{"told":2}' } });
+  peer.say({ $case: "answer", value: answer });
+  t.same(await answered, { told: 1 });
+  const late = ask("n1");
+  const refused = t.rejects(late, { code: "deadline_exceeded" });
+  await world.clock.advance(1_000);
+  await refused;
+  const lost = t.rejects(ask("n1"), { code: "unavailable", message: /session ended/ });
+  peer.hangUp();
+  await lost;
+  const failing = t.rejects(ask("n2"), { code: "failed_precondition", message: "no nft" });
+  const [second] = other.got.flatMap(({ body }) => (body?.$case === "ask" ? [body.value] : []));
+  other.say({ $case: "answer", value: { id: second?.id ?? "", answerJson: "", error: "no nft" } });
+  await failing;
+  await world.end();
+});

@@ -416,6 +416,8 @@ t.test("the encrypted mesh", async t => {
   t.match(config, /AllowedIPs = 169\.254\.192\.2\/32/);
   t.equal(config.match(/\[Peer\]/g)?.length, 1);
   t.match(config, /Endpoint = 10\.77\.0\.2:51820/);
+  t.match(config, /PersistentKeepalive/, "one of each pair keeps the session");
+  t.notMatch(meshConfig("secret", "n2", table.hosts), /PersistentKeepalive/);
   t.equal(meshMtu(1_500, ["10.77.0.1"]), 1_440);
   t.equal(meshMtu(1_500, ["10.77.0.1", "fd00::1"]), 1_420);
 });

@@ -1,6 +1,7 @@
 import type { ApiRoute } from "../exchange.ts";
 import { BACKUP_ROUTES } from "./backup.ts";
 import { CONTAINER_ROUTES } from "./containers.ts";
+import { DATA_PATH_ROUTES } from "./data-path.ts";
 import { EVENT_ROUTES } from "./events.ts";
 import { LOG_ROUTES } from "./logs.ts";
 import { NETWORK_ROUTES } from "./networks.ts";
@@ -20,6 +21,7 @@ export const API_ROUTES: readonly ApiRoute[] = [
   ...TASK_ROUTES,
   ...SECRET_ROUTES,
   ...NETWORK_ROUTES,
+  ...DATA_PATH_ROUTES,
   ...LOG_ROUTES,
   ...EVENT_ROUTES,
   ...BACKUP_ROUTES,

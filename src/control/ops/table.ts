@@ -1,5 +1,6 @@
 import type { OperationContext } from "../context.ts";
 import type { OperationArgs, OperationName, OperationResult } from "../operations.ts";
+import { doctor, networkStatus } from "./data-path.ts";
 import { createNetwork, getNetwork, listNetworks, removeNetwork } from "./networks.ts";
 import { getNode, listManagers, listNodes, removeNode, updateNode } from "./nodes.ts";
 import {
@@ -58,6 +59,8 @@ export const OPERATION_HANDLERS: { readonly [K in OperationName]: Handler<K> } =
   "network.get": getNetwork,
   "network.create": createNetwork,
   "network.remove": removeNetwork,
+  "network.status": networkStatus,
+  "network.doctor": doctor,
   "system.info": systemInfo,
   "system.status": systemStatus,
 };

@@ -1,4 +1,5 @@
 import type { Commit, RowEvent } from "../../model/change.ts";
+import { summarize, type TableSummary } from "../../model/data-path.ts";
 import {
   type OverlayChange,
   type OverlayEndpoint,
@@ -76,6 +77,18 @@ export class NetworkTables {
     if (item === undefined) return [];
     const items = [...(this.#items.get(networkId)?.values() ?? [])];
     return [{ action: "update", kind: "network", item }, ...items.map(update)];
+  }
+
+  /** Of what `everythingOf` tells; null when there is no such network. */
+  summaryOf(networkId: string): TableSummary | null {
+    if (!this.#networks.has(networkId)) return null;
+    const services: OverlayService[] = [];
+    const endpoints: OverlayEndpoint[] = [];
+    for (const item of this.#items.get(networkId)?.values() ?? []) {
+      if ("taskId" in item) endpoints.push(item);
+      else services.push(item);
+    }
+    return summarize(services, endpoints);
   }
 
   /** Takes in a commit; `view` is the state after it. */

@@ -51,7 +51,15 @@ export interface NodeMessage {
     /** The node leaves the cluster: it is down as of now. */
     { $case: "leaving"; value: Leaving }
     | { $case: "programmed"; value: Programmed }
+    | { $case: "answer"; value: Answer }
     | undefined;
+}
+
+/** To the Ask of that id. JSON of the model's answers (src/model/data-path.ts), or why there is none. */
+export interface Answer {
+  id: string;
+  answerJson: string;
+  error: string;
 }
 
 export interface Leaving {
@@ -95,7 +103,17 @@ export interface ManagerMessage {
     | //
     /** Answers each of the node's heartbeats, so that the node notices a dead manager too. */
     { $case: "heartbeat"; value: Heartbeat }
+    | { $case: "ask"; value: Ask }
     | undefined;
+}
+
+/**
+ * A question about the node's data path: JSON NodeQuestion. A node that does not know this message
+ * does not answer, and the one who asks says so.
+ */
+export interface Ask {
+  id: string;
+  questionJson: string;
 }
 
 export interface Welcome {
@@ -323,6 +341,9 @@ export const NodeMessage: MessageFns<NodeMessage> = {
       case "programmed":
         Programmed.encode(message.body.value, writer.uint32(50).fork()).join();
         break;
+      case "answer":
+        Answer.encode(message.body.value, writer.uint32(58).fork()).join();
+        break;
     }
     return writer;
   },
@@ -386,6 +407,82 @@ export const NodeMessage: MessageFns<NodeMessage> = {
             }
 
             message.body = { $case: "programmed", value: Programmed.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.body = { $case: "answer", value: Answer.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseAnswer(): Answer {
+  return { id: "", answerJson: "", error: "" };
+}
+
+export const Answer: MessageFns<Answer> = {
+  encode(message: Answer, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.answerJson !== "") {
+      writer.uint32(18).string(message.answerJson);
+    }
+    if (message.error !== "") {
+      writer.uint32(26).string(message.error);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Answer {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAnswer();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.answerJson = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.error = reader.string();
             continue;
           }
         }
@@ -708,6 +805,9 @@ export const ManagerMessage: MessageFns<ManagerMessage> = {
       case "heartbeat":
         Heartbeat.encode(message.body.value, writer.uint32(66).fork()).join();
         break;
+      case "ask":
+        Ask.encode(message.body.value, writer.uint32(74).fork()).join();
+        break;
     }
     return writer;
   },
@@ -787,6 +887,71 @@ export const ManagerMessage: MessageFns<ManagerMessage> = {
             }
 
             message.body = { $case: "heartbeat", value: Heartbeat.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.body = { $case: "ask", value: Ask.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseAsk(): Ask {
+  return { id: "", questionJson: "" };
+}
+
+export const Ask: MessageFns<Ask> = {
+  encode(message: Ask, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.questionJson !== "") {
+      writer.uint32(18).string(message.questionJson);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Ask {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAsk();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.questionJson = reader.string();
             continue;
           }
         }
