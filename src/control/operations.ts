@@ -204,6 +204,9 @@ export interface OperationTraits {
   readonly timeoutMs?: number;
 }
 
+/** Three phases on all hosts, and time for a node that does not answer in any of them. */
+const DOCTOR_TIMEOUT_MS = 25_000;
+
 const READ: OperationTraits = { kind: "read", repeatable: true };
 const WRITE: OperationTraits = { kind: "write", repeatable: false };
 /** Creations carry their id. */
@@ -239,7 +242,7 @@ export const OPERATION_TRAITS: { readonly [K in OperationName]: OperationTraits 
   "network.create": CREATE,
   "network.remove": WRITE,
   "network.status": { kind: "leader", repeatable: true },
-  "network.doctor": { kind: "leader", repeatable: true, timeoutMs: 25_000 },
+  "network.doctor": { kind: "leader", repeatable: true, timeoutMs: DOCTOR_TIMEOUT_MS },
   "system.info": READ,
   "system.status": { kind: "local", repeatable: true },
 };

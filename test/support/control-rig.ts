@@ -173,15 +173,15 @@ const NO_TRANSPORT: LeaderTransport = {
   },
 };
 
+export interface ControlRigOptions {
+  readonly transport?: LeaderTransport;
+  readonly logs?: LogSource;
+  readonly asker?: NodeAsker;
+  readonly clock?: Clock;
+}
+
 /** A manager of one over the memory store: control service, client and lifecycle. */
-export function controlRig(
-  options: {
-    readonly transport?: LeaderTransport;
-    readonly logs?: LogSource;
-    readonly asker?: NodeAsker;
-    readonly clock?: Clock;
-  } = {},
-): ControlRig {
+export function controlRig(options: ControlRigOptions = {}): ControlRig {
   const clock = options.clock ?? realClock;
   const store = new MemoryStore(clock);
   const raft = new ScriptedRaft();
