@@ -27,6 +27,13 @@ const BENCHES: Readonly<Record<string, { readonly what: string; load(): Promise<
     what: "three members with 200 MB of state: how long a snapshot holds the event loop",
     load: () => import("./snapshot.ts"),
   },
+  "control-plane": {
+    what: "three managers and up to 1 000 simulated workers: tasks to RUNNING, memory, rest",
+    load: async () => {
+      const { benchControlPlane } = await import("./control-plane.ts");
+      process.exitCode = await benchControlPlane(process.argv.slice(3));
+    },
+  },
   scheduler: {
     what: "planning alone, to 100 000 tasks and 10 000 nodes",
     load: () => import("./scheduler.ts"),
@@ -36,7 +43,7 @@ const BENCHES: Readonly<Record<string, { readonly what: string; load(): Promise<
 const EXIT_USAGE = 2;
 
 function usage(): string {
-  const lines = Object.entries(BENCHES).map(([name, { what }]) => `  ${name.padEnd(12)}${what}`);
+  const lines = Object.entries(BENCHES).map(([name, { what }]) => `  ${name.padEnd(15)}${what}`);
   return ["usage: npm run bench -- NAME [flags]", "", ...lines].join("\n");
 }
 

@@ -1,0 +1,223 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { loadNow, readMachine } from "./cluster/machine.ts";
+import type { Deployed, ManagerOrder } from "./control-plane/orders.ts";
+import { buildPrograms, type Programs, Quorum, type Rss } from "./control-plane/quorum.ts";
+
+const HELP = `usage: npm run bench -- control-plane [flags]
+
+Three managers as processes on loopback (Raft with fsync, TLS, planners, dispatcher: the daemon's manager
+half and its flags) and simulated workers (the real agent and session over a TLS connection each, on an
+Engine of which every step takes 1 ms). Services are created through the control interface; a task counts as
+running when the leader's state says so, that is when a quorum has it on disk.
+
+  --only LIST     1k,10k,100k (all): 1k tasks on 100 nodes, 10k and 100k tasks on 1k nodes
+  --trials N      how often the 1k tasks are deployed (5)
+  --idle N        seconds of rest over which CPU is taken afterwards (20)
+  --dir DIR       where the managers' data is put (${tmpdir()})
+  --json FILE     write every figure there
+`;
+
+interface Scenario {
+  readonly id: string;
+  readonly name: string;
+  readonly nodes: number;
+  readonly services: number;
+  readonly replicas: number;
+  readonly aimMs?: number;
+  readonly aimRssMib?: number;
+}
+
+const K = 1_000;
+const SCENARIOS: readonly Scenario[] = [
+  { id: "1k", name: "1k tasks, 100 nodes", nodes: 100, services: 1, replicas: K, aimMs: K },
+  {
+    id: "10k",
+    name: "10k tasks, 1k nodes",
+    nodes: K,
+    services: 10,
+    replicas: K,
+    aimRssMib: 250,
+  },
+  { id: "100k", name: "100k tasks, 1k nodes", nodes: K, services: 100, replicas: K },
+];
+
+interface Options {
+  readonly only: ReadonlySet<string>;
+  readonly trials: number;
+  readonly idleS: number;
+  readonly dir: string;
+  readonly json: string | null;
+}
+
+interface Result {
+  readonly name: string;
+  readonly trials: readonly Deployed[];
+  readonly cpu: { readonly leaderS: number; readonly managersS: number; readonly workersS: number };
+  /** Leader first; after the last trial. */
+  readonly memory: readonly Rss[];
+  readonly longestTurnMs: number;
+  /** Share of one core, over the rest afterwards. */
+  readonly idle: { readonly leader: number; readonly managers: number; readonly workers: number };
+  readonly clearedMs: number | null;
+}
+
+function readOptions(argv: readonly string[]): Options | null {
+  const { values } = parseArgs({
+    args: [...argv],
+    options: {
+      only: { type: "string", default: SCENARIOS.map(({ id }) => id).join(",") },
+      trials: { type: "string", default: "5" },
+      idle: { type: "string", default: "20" },
+      dir: { type: "string", default: tmpdir() },
+      json: { type: "string" },
+      help: { type: "boolean", short: "h", default: false },
+    },
+  });
+  if (values.help) return null;
+  return {
+    only: new Set(values.only.split(",")),
+    trials: whole("--trials", values.trials),
+    idleS: whole("--idle", values.idle),
+    dir: values.dir,
+    json: values.json ?? null,
+  };
+}
+
+function whole(flag: string, text: string): number {
+  const value = Number(text);
+  if (Number.isInteger(value) && value >= 1) return value;
+  throw new Error(`${flag} takes whole numbers from 1, not "${text}"`);
+}
+
+async function measure(quorum: Quorum, scenario: Scenario, options: Options): Promise<Result> {
+  const { name, services, replicas } = scenario;
+  const trials: Deployed[] = [];
+  let clearedMs: number | null = null;
+  await quorum.watchLoops();
+  const leader = await quorum.leader();
+  let before = await quorum.cpu();
+  for (let trial = 0; trial < (scenario.id === "1k" ? options.trials : 1); trial += 1) {
+    if (trial > 0) {
+      clearedMs = await leader.ask<number>({ do: "clear" } satisfies ManagerOrder);
+      before = await quorum.cpu();
+    }
+    const deploy: ManagerOrder = { do: "deploy", services, replicas };
+    const deployed = await leader.ask<Deployed>(deploy);
+    console.log(`${name}: all running after ${deployed.allMs.toFixed(0)} ms`);
+    trials.push(deployed);
+  }
+  const after = await quorum.cpu();
+  const memory = await quorum.memory();
+  const turns = (await quorum.reports()).map(({ longestTurnMs }) => longestTurnMs);
+  const cpu = {
+    leaderS: after.leaderS - before.leaderS,
+    managersS: after.managersS - before.managersS,
+    workersS: after.workersS - before.workersS,
+  };
+  const idle = await idleOf(quorum, options.idleS);
+  return { name, trials, cpu, memory, longestTurnMs: Math.max(...turns), idle, clearedMs };
+}
+
+/** Statuses and snapshots of the work itself are over after this. */
+const SETTLE_MS = 3_000;
+
+async function idleOf(quorum: Quorum, seconds: number): Promise<Result["idle"]> {
+  await pause(SETTLE_MS);
+  const before = await quorum.cpu();
+  const startMs = performance.now();
+  await pause(seconds * K);
+  const after = await quorum.cpu();
+  const tookS = (performance.now() - startMs) / K;
+  return {
+    leader: (after.leaderS - before.leaderS) / tookS,
+    managers: (after.managersS - before.managersS) / tookS,
+    workers: (after.workersS - before.workersS) / tookS,
+  };
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise(resolve => setTimeout(resolve, ms));
+}
+
+function middle(values: readonly number[]): number {
+  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
+}
+
+function seconds(ms: number): string {
+  return `${(ms / K).toFixed(2)} s`;
+}
+
+function mib(values: readonly number[]): string {
+  return `${values.map(value => value.toFixed(0)).join(" / ")} MiB`;
+}
+
+function percent(share: number): string {
+  return `${(share * 100).toFixed(1)} %`;
+}
+
+function tell(scenario: Scenario, result: Result): void {
+  const all = result.trials.map(({ allMs }) => allMs);
+  const half = middle(result.trials.map(({ halfMs }) => halfMs));
+  const worst = all.length > 1 ? ` (worst of ${all.length}: ${seconds(Math.max(...all))})` : "";
+  const { aimMs, aimRssMib } = scenario;
+  const leaderMib = result.memory[0]?.nowMib ?? 0;
+  const verdict = (met: boolean): string => (met ? "met" : "MISSED");
+  const time =
+    aimMs === undefined ? "" : `  aim ${seconds(aimMs)}: ${verdict(middle(all) <= aimMs)}`;
+  const rss =
+    aimRssMib === undefined ? "" : `  aim ${aimRssMib} MiB: ${verdict(leaderMib <= aimRssMib)}`;
+  const { cpu, idle } = result;
+  console.log(`
+${result.name}
+  all running              ${seconds(middle(all))}${worst}, half ${seconds(half)}${time}
+  RSS, leader and others   ${mib(result.memory.map(({ nowMib }) => nowMib))}${rss}
+  RSS, most so far         ${mib(result.memory.map(({ peakMib }) => peakMib))}
+  longest turn of a loop   ${result.longestTurnMs.toFixed(0)} ms
+  processor time           ${cpu.leaderS.toFixed(2)} s leader, ${cpu.managersS.toFixed(2)} s managers, ${cpu.workersS.toFixed(2)} s workers
+  at rest, of one core     ${percent(idle.leader)} leader, ${percent(idle.managers)} managers, ${percent(idle.workers)} workers`);
+  if (result.clearedMs !== null) {
+    console.log(`  all removed              ${seconds(result.clearedMs)}`);
+  }
+}
+
+async function runOne(programs: Programs, scenario: Scenario, options: Options): Promise<Result> {
+  const dir = await mkdtemp(join(options.dir, "swarmd-control-plane-"));
+  const startMs = performance.now();
+  const quorum = await Quorum.start(programs, dir, scenario.nodes);
+  try {
+    const tookMs = performance.now() - startMs;
+    console.log(`${scenario.name}: ${scenario.nodes} nodes ready after ${seconds(tookMs)}`);
+    return await measure(quorum, scenario, options);
+  } finally {
+    quorum.stop();
+    await rm(dir, { recursive: true, force: true, maxRetries: 5 });
+  }
+}
+
+/** Runs the benchmark; returns the exit code. */
+export async function benchControlPlane(argv: readonly string[]): Promise<number> {
+  const options = readOptions(argv);
+  if (options === null) {
+    console.log(HELP);
+    return 0;
+  }
+  const programs = await buildPrograms();
+  const machine = await readMachine("none");
+  const before = loadNow();
+  const results: Result[] = [];
+  for (const scenario of SCENARIOS.filter(({ id }) => options.only.has(id))) {
+    const result = await runOne(programs, scenario, options);
+    results.push(result);
+    tell(scenario, result);
+  }
+  const { date, commit, cpu, memory, kernel, node } = machine;
+  console.log(`\n${date}, commit ${commit}. ${cpu}; ${memory}; Linux ${kernel}; Node.js ${node}.`);
+  console.log(`Machine: ${before} before, ${loadNow()} after.`);
+  if (options.json !== null) {
+    await writeFile(options.json, `${JSON.stringify({ machine, results }, null, 2)}\n`);
+  }
+  return 0;
+}
