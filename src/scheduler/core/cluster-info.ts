@@ -4,11 +4,12 @@ import type { Node, Task } from "../../model/rows.ts";
 import { type StateView, specOfTask } from "../../model/view.ts";
 import { deepEqual } from "../../orchestrator/core/deep-equal.ts";
 import { type Demand, type DemandCache, NO_DEMAND } from "./demand.ts";
+import type { GenericPool } from "./generic.ts";
+import { NodeLevels } from "./levels.ts";
 import {
   addClaim,
   type Claim,
   claimOf,
-  copyNodeInfo,
   emptyNodeInfo,
   type NodeInfo,
   occupiesNode,
@@ -20,24 +21,46 @@ export const TASKS_PER_READ_MAX = 20_000;
 /** A node costs as much as so many tasks. */
 const TASKS_PER_NODE = 5;
 
+/** A placement of the present plan, and what it cannot be computed back from. */
+interface Claimed {
+  readonly info: NodeInfo;
+  readonly claim: Claim;
+  readonly genericBefore: GenericPool;
+}
+
 /**
- * The nodes of one planning pass, in order of id. Placements of the pass are added as it goes, on
- * copies, so the tracked infos keep saying what the state says.
+ * Keeps the infos of all nodes up to date with the state: by each change as it is applied, and by
+ * reading a node anew when that is not enough. A plan claims room as it goes and releases it all at
+ * its end, since only what is applied counts.
  */
-export class ClusterInfo {
-  readonly #ids: readonly string[];
-  readonly #infos: ReadonlyMap<string, NodeInfo>;
-  readonly #changed = new Map<string, NodeInfo>();
+export class ClusterTracker {
+  readonly #demands: DemandCache;
+  readonly #infos = new Map<string, NodeInfo>();
+  /** Nodes whose tasks must be read anew before the next pass. */
+  readonly #stale = new Set<string>();
+  /** Nodes behind this id have never been read; null = none. */
+  #unreadAfter: string | null = null;
+  #ids: string[] = [];
+  #claimed: Claimed[] = [];
+  /** Null when places have shifted since: made anew when it is needed. */
+  #levels: NodeLevels | null = null;
+  /** Nodes that changed in any way; who keeps something about nodes takes them out. */
+  readonly touched = new Set<string>();
 
-  constructor(ids: readonly string[], infos: ReadonlyMap<string, NodeInfo>) {
-    this.#ids = ids;
-    this.#infos = infos;
+  constructor(demands: DemandCache) {
+    this.#demands = demands;
   }
 
-  get size(): number {
-    return this.#ids.length;
+  /** Of all nodes, in order. */
+  get ids(): readonly string[] {
+    return this.#ids;
   }
 
+  get(nodeId: string): NodeInfo | undefined {
+    return this.#infos.get(nodeId);
+  }
+
+  /** In order of id. */
   *nodes(): Generator<NodeInfo> {
     for (const id of this.#ids) {
       const info = this.get(id);
@@ -45,46 +68,42 @@ export class ClusterInfo {
     }
   }
 
-  get(nodeId: string): NodeInfo | undefined {
-    return this.#changed.get(nodeId) ?? this.#infos.get(nodeId);
-  }
-
-  /** Adds a placement of this pass to a node and returns the node as it is then. */
-  claim(nodeId: string, claim: Claim): NodeInfo {
-    let info = this.#changed.get(nodeId);
-    if (info === undefined) {
-      const tracked = this.#infos.get(nodeId);
-      assert(tracked !== undefined, `placement on unknown node ${nodeId}`);
-      info = copyNodeInfo(tracked);
-      this.#changed.set(nodeId, info);
+  /** Nodes by number of tasks. `read` must have been through. */
+  levels(): NodeLevels {
+    if (this.#levels !== null) return this.#levels;
+    const levels = new NodeLevels(this.#ids.length);
+    for (const [place, id] of this.#ids.entries()) {
+      const info = this.#infos.get(id);
+      if (info === undefined) continue;
+      info.place = place;
+      levels.move(place, info.tasks);
     }
-    addClaim(info, claim);
-    return info;
+    this.#levels = levels;
+    return levels;
   }
-}
 
-/**
- * Keeps the infos of all nodes up to date with the state: by each change as it is applied, and by
- * reading a node anew when that is not enough.
- */
-export class ClusterTracker {
-  readonly #demands: DemandCache;
-  readonly #infos = new Map<string, NodeInfo>();
-  /** Nodes whose tasks must be read anew before the next pass. */
-  readonly #stale = new Set<string>();
-  /** Ids in order; null = a node came or went since. */
-  #ids: readonly string[] | null = null;
-
-  constructor(demands: DemandCache) {
-    this.#demands = demands;
+  /** The place in `ids` of the first node behind this id. */
+  firstAfter(id: string): number {
+    let low = 0;
+    let high = this.#ids.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((this.#ids[middle] ?? "") <= id) low = middle + 1;
+      else high = middle;
+    }
+    return low;
   }
 
   /** Everything is read anew. */
   reset(view: StateView): void {
+    assert(this.#claimed.length === 0, "no plan is being made");
     this.#infos.clear();
+    this.touched.clear();
     this.#stale.clear();
-    this.#ids = null;
-    for (const node of view.table("nodes").all()) this.#track(node);
+    this.#ids = [];
+    this.#levels = null;
+    this.#unreadAfter = "";
+    for (const { id } of view.table("nodes").all()) this.#ids.push(id);
   }
 
   /** Takes in one change; `view` is the state after its commit. */
@@ -93,35 +112,66 @@ export class ClusterTracker {
     else if (event.table === "tasks") this.#observeTask(event.before, event.after, view);
   }
 
-  /**
-   * The nodes for one pass. Null when there was too much to read at once: the next call goes on.
-   */
-  read(view: StateView): ClusterInfo | null {
-    let tasksRead = 0;
+  /** Brings the nodes up to date; false when there was too much to read at once: call again. */
+  read(view: StateView): boolean {
+    let cost = 0;
     for (const nodeId of this.#stale) {
-      if (tasksRead >= TASKS_PER_READ_MAX) return null;
-      tasksRead += this.#readNode(view, nodeId);
+      if (cost >= TASKS_PER_READ_MAX) return false;
+      cost += this.#readNode(view, nodeId);
     }
-    this.#ids ??= [...this.#infos.keys()].sort();
-    return new ClusterInfo(this.#ids, this.#infos);
+    if (this.#unreadAfter === null) return true;
+    for (let i = this.firstAfter(this.#unreadAfter); i < this.#ids.length; i++) {
+      if (cost >= TASKS_PER_READ_MAX) return false;
+      const nodeId = this.#ids[i] ?? "";
+      this.#unreadAfter = nodeId;
+      cost += this.#readNode(view, nodeId);
+    }
+    this.#unreadAfter = null;
+    return true;
   }
 
-  #track(node: Node): void {
-    this.#infos.set(node.id, emptyNodeInfo(node));
-    this.#stale.add(node.id);
-    this.#ids = null;
+  /** Takes room for a placement of the present plan. */
+  claim(nodeId: string, claim: Claim): void {
+    const info = this.#infos.get(nodeId);
+    assert(info !== undefined, `placement on unknown node ${nodeId}`);
+    this.#claimed.push({ info, claim, genericBefore: info.generic });
+    addClaim(info, claim);
+    this.#moved(info);
+  }
+
+  /** Ends a plan: its claims are undone. */
+  release(): void {
+    for (const { info, claim, genericBefore } of this.#claimed.reverse()) {
+      removeClaim(info, claim);
+      info.generic = genericBefore;
+      this.#moved(info);
+    }
+    this.#claimed = [];
+  }
+
+  #moved(info: NodeInfo): void {
+    this.touched.add(info.node.id);
+    this.#levels?.move(info.place, info.tasks);
   }
 
   #observeNode(before: Node | null, after: Node | null, id: string): void {
+    this.touched.add(id);
     if (after === null) {
+      const at = this.firstAfter(id) - 1;
+      if (this.#ids[at] === id) this.#ids.splice(at, 1);
+      this.#levels = null;
       this.#infos.delete(id);
       this.#stale.delete(id);
-      this.#ids = null;
       return;
+    }
+    const at = this.firstAfter(id);
+    if (this.#ids[at - 1] !== id) {
+      this.#ids.splice(at, 0, id);
+      this.#levels = null;
     }
     const info = this.#infos.get(id);
     if (info === undefined) {
-      this.#track(after);
+      if (this.#unreadAfter === null || id <= this.#unreadAfter) this.#stale.add(id);
       return;
     }
     info.node = after;
@@ -140,6 +190,7 @@ export class ClusterTracker {
     const demand = this.#demandOf(task, view);
     if (demand === null || task.assignedGeneric.length > 0) this.#stale.add(task.nodeId);
     else apply(info, claimOf(task, demand));
+    this.#moved(info);
   }
 
   #demandOf(task: Task, view: StateView): Demand | null {
@@ -150,7 +201,7 @@ export class ClusterTracker {
   /** Returns how much there was to look at. */
   #readNode(view: StateView, nodeId: string): number {
     this.#stale.delete(nodeId);
-    const node = this.#infos.get(nodeId)?.node;
+    const node = view.table("nodes").get(nodeId);
     if (node === undefined) return TASKS_PER_NODE;
     const info = emptyNodeInfo(node);
     const tasks = view.tasksOfNode(nodeId);
@@ -159,7 +210,9 @@ export class ClusterTracker {
         addClaim(info, claimOf(task, this.#demandOf(task, view) ?? NO_DEMAND));
       }
     }
+    info.place = this.#infos.get(nodeId)?.place ?? -1;
     this.#infos.set(nodeId, info);
+    this.#moved(info);
     return tasks.length + TASKS_PER_NODE;
   }
 }

@@ -2,7 +2,7 @@ import { formatBytes, formatCpus } from "../../model/resources.ts";
 import type { Constraint } from "./constraint.ts";
 import { matchesConstraints } from "./constraint.ts";
 import type { Demand } from "./demand.ts";
-import { type Filter, filtersFor, hasPlugin, refusedBy } from "./filters.ts";
+import { type Filter, hasPlugin } from "./filters.ts";
 import { genericAvailable, hasNamed } from "./generic.ts";
 import type { NodeInfo } from "./node-info.ts";
 
@@ -17,14 +17,11 @@ export interface Explanation {
 /** Names given per filter before the rest is left out. */
 const NAMES_MAX = 3;
 
-/** Counts every node under the first filter that refuses it, most refusals first. */
-export function explain(nodes: Iterable<NodeInfo>, demand: Demand, serviceId: string): Explanation {
-  const filters = filtersFor(demand);
-  const refused = new Map<Filter, NodeInfo[]>(filters.map(filter => [filter, []]));
-  for (const info of nodes) {
-    const filter = refusedBy(filters, info, demand, serviceId);
-    if (filter !== null) refused.get(filter)?.push(info);
-  }
+/** Nodes by the filter that refuses them, in order of id; most refusals first in the words. */
+export function explain(
+  refused: ReadonlyMap<Filter, readonly NodeInfo[]>,
+  demand: Demand,
+): Explanation {
   const ranked = [...refused]
     .filter(([, infos]) => infos.length > 0)
     .sort(([, a], [, b]) => b.length - a.length);

@@ -1,63 +1,98 @@
-/** A binary heap whose top is the least by `compare`. */
-export class Heap<T> {
-  readonly #items: T[];
+/** What a heap holds: it writes down where. */
+export interface HeapItem {
+  /** Its place in the heap; -1 = it is in none. */
+  at: number;
+}
+
+/**
+ * A binary heap whose top is the least by `compare`. Items know their places, so that one whose rank
+ * changed, or that goes, is found at once. An item is in one heap at most.
+ */
+export class Heap<T extends HeapItem> {
+  readonly #items: T[] = [];
   readonly #compare: (a: T, b: T) => number;
 
-  /** Takes over `items`. */
-  constructor(items: T[], compare: (a: T, b: T) => number) {
-    this.#items = items;
+  constructor(compare: (a: T, b: T) => number) {
     this.#compare = compare;
-    for (let i = (items.length >> 1) - 1; i >= 0; i--) this.#siftDown(i);
   }
 
   get size(): number {
     return this.#items.length;
   }
 
+  /** In no order. */
+  items(): readonly T[] {
+    return this.#items;
+  }
+
   peek(): T | undefined {
     return this.#items[0];
   }
 
-  replaceTop(item: T): void {
-    this.#items[0] = item;
-    this.#siftDown(0);
+  /** The item must be in no heap. */
+  push(item: T): void {
+    item.at = this.#items.length;
+    this.#items.push(item);
+    this.#siftUp(item);
   }
 
-  /** Restores the order after the top's own rank changed. */
-  topChanged(): void {
-    this.#siftDown(0);
+  /** Restores the order after this item's own rank changed. */
+  changed(item: T): void {
+    this.#siftUp(item);
+    this.#siftDown(item);
   }
 
-  removeTop(): void {
+  remove(item: T): void {
+    const { at } = item;
+    item.at = -1;
     const last = this.#items.pop();
-    if (last === undefined || this.#items.length === 0) return;
-    this.#items[0] = last;
-    this.#siftDown(0);
+    if (last === undefined || last === item) return;
+    this.#place(last, at);
+    this.changed(last);
   }
 
-  #siftDown(start: number): void {
+  /** Puts `item` in place of the top, which leaves. */
+  replaceTop(item: T): void {
+    const [top] = this.#items;
+    if (top !== undefined) top.at = -1;
+    this.#place(item, 0);
+    this.#siftDown(item);
+  }
+
+  #place(item: T, at: number): void {
+    this.#items[at] = item;
+    item.at = at;
+  }
+
+  #siftUp(item: T): void {
+    let { at } = item;
+    while (at > 0) {
+      const above = (at - 1) >> 1;
+      const parent = this.#items[above];
+      if (parent === undefined || this.#compare(item, parent) >= 0) break;
+      this.#place(parent, at);
+      at = above;
+    }
+    this.#place(item, at);
+  }
+
+  #siftDown(item: T): void {
     const items = this.#items;
-    let at = start;
+    let { at } = item;
     for (;;) {
-      const least = this.#least(at, 2 * at + 1, 2 * at + 2);
-      if (least === at) return;
-      const [a, b] = [items[at], items[least]];
-      if (a === undefined || b === undefined) return;
-      items[at] = b;
-      items[least] = a;
-      at = least;
+      let below = 2 * at + 1;
+      let least = items[below];
+      if (least === undefined) break;
+      const right = items[below + 1];
+      if (right !== undefined && this.#compare(right, least) < 0) {
+        least = right;
+        below += 1;
+      }
+      if (this.#compare(least, item) >= 0) break;
+      this.#place(least, at);
+      at = below;
     }
-  }
-
-  /** The index of the least item among those that exist. */
-  #least(...indexes: readonly number[]): number {
-    let best = indexes[0] ?? 0;
-    for (const index of indexes) {
-      const [item, least] = [this.#items[index], this.#items[best]];
-      if (item === undefined || least === undefined) continue;
-      if (this.#compare(item, least) < 0) best = index;
-    }
-    return best;
+    this.#place(item, at);
   }
 }
 
@@ -67,7 +102,7 @@ export class Least<T> {
   readonly #limit: number;
   readonly #compare: (a: T, b: T) => number;
   /** The greatest of those kept on top, once there are too many. */
-  #kept: Heap<T> | null = null;
+  #kept: Heap<{ at: number; item: T }> | null = null;
 
   constructor(limit: number, compare: (a: T, b: T) => number) {
     this.#limit = limit;
@@ -75,17 +110,24 @@ export class Least<T> {
   }
 
   add(item: T): void {
-    if (this.#items.length < this.#limit) {
+    if (this.#kept === null && this.#items.length < this.#limit) {
       this.#items.push(item);
       return;
     }
-    this.#kept ??= new Heap(this.#items, (a, b) => this.#compare(b, a));
-    const greatest = this.#kept.peek();
-    if (greatest !== undefined && this.#compare(item, greatest) < 0) this.#kept.replaceTop(item);
+    const kept = this.#kept ?? this.#heap();
+    const greatest = kept.peek();
+    if (greatest === undefined || this.#compare(item, greatest.item) >= 0) return;
+    kept.replaceTop({ at: -1, item });
+  }
+
+  #heap(): Heap<{ at: number; item: T }> {
+    this.#kept = new Heap((a, b) => this.#compare(b.item, a.item));
+    for (const item of this.#items) this.#kept.push({ at: -1, item });
+    return this.#kept;
   }
 
   /** In no order. */
   take(): T[] {
-    return this.#items;
+    return this.#kept?.items().map(({ item }) => item) ?? this.#items;
   }
 }

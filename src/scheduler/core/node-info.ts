@@ -20,6 +20,8 @@ export interface NodeInfo {
   /** Wanted tasks. */
   tasks: number;
   readonly tasksByService: Map<string, number>;
+  /** Among all nodes in order of id; kept by who tracks them. */
+  place: number;
 }
 
 /** What a task takes of its node. */
@@ -59,15 +61,7 @@ export function emptyNodeInfo(node: Node): NodeInfo {
     usedPorts: new Map(),
     tasks: 0,
     tasksByService: new Map(),
-  };
-}
-
-/** A copy that can be added to. */
-export function copyNodeInfo(info: NodeInfo): NodeInfo {
-  return {
-    ...info,
-    usedPorts: new Map(info.usedPorts),
-    tasksByService: new Map(info.tasksByService),
+    place: -1,
   };
 }
 

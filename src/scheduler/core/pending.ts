@@ -22,10 +22,18 @@ interface Entry {
 export interface Outcome {
   /** It has tasks that wait for a node. */
   readonly waiting: boolean;
+  /** The plan ended before it did: the next one goes on with it. */
+  readonly unfinished: boolean;
   readonly changed: boolean;
   /** When an explanation held back may be written; null = none is. */
   readonly refreshAtMs: number | null;
 }
+
+/**
+ * Plans in a row that place tasks of one service while others wait: going on is cheaper than
+ * beginning with another, but no service shall keep the others waiting for long.
+ */
+export const PLANS_IN_A_ROW_MAX = 10;
 
 /**
  * Which services may have tasks that wait for a node: an index over the state, fed by the changes
@@ -35,6 +43,9 @@ export class PendingServices {
   readonly #entries = new Map<string, Entry>();
   /** The service planned last: the next round starts behind it, so that none starves. */
   #cursor = "";
+  /** The service to go on with before the others; empty = none. */
+  #staying = "";
+  #plansInARow = 0;
 
   /** Every service is to be looked at. */
   reset(view: StateView): void {
@@ -88,7 +99,8 @@ export class PendingServices {
       if (dirty || (refreshAtMs !== null && refreshAtMs <= nowMs)) due.push(serviceId);
     }
     due.sort(compareText);
-    const start = due.findIndex(serviceId => serviceId > this.#cursor);
+    const staying = due.indexOf(this.#staying);
+    const start = staying >= 0 ? staying : due.findIndex(serviceId => serviceId > this.#cursor);
     return start <= 0 ? due : [...due.slice(start), ...due.slice(0, start)];
   }
 
@@ -96,9 +108,11 @@ export class PendingServices {
    * Notes how planning a service ended. It stays due while it gave changes, so that it is planned
    * again should they not be applied.
    */
-  planned(serviceId: string, { waiting, changed, refreshAtMs }: Outcome): void {
+  planned(serviceId: string, { waiting, unfinished, changed, refreshAtMs }: Outcome): void {
     this.#cursor = serviceId;
-    if (waiting) this.#entries.set(serviceId, { dirty: changed, refreshAtMs });
+    this.#plansInARow = this.#staying === serviceId ? this.#plansInARow + Number(changed) : 0;
+    this.#staying = unfinished && this.#plansInARow < PLANS_IN_A_ROW_MAX ? serviceId : "";
+    if (waiting) this.#entries.set(serviceId, { dirty: changed || unfinished, refreshAtMs });
     else this.#entries.delete(serviceId);
   }
 

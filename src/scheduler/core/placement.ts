@@ -1,20 +1,10 @@
 import type { Task } from "../../model/rows.ts";
 import type { GenericResourceSpec } from "../../model/service-spec.ts";
-import type { ClusterInfo } from "./cluster-info.ts";
-import type { Demand } from "./demand.ts";
-import { type Filter, filtersFor, refusedBy } from "./filters.ts";
+import type { ClusterTracker } from "./cluster-info.ts";
 import { claimGeneric } from "./generic.ts";
-import { type NodeInfo, serviceTasks } from "./node-info.ts";
-import { FAILURE_WINDOW_MS, orderFor } from "./rank.ts";
-import { SpreadTree } from "./spread-tree.ts";
-
-/** Tasks of one service and spec version: they ask the same, so one look at the nodes does. */
-export interface TaskGroup {
-  readonly serviceId: string;
-  readonly demand: Demand;
-  /** Recent failures of the group's service and spec version, by node id. */
-  readonly failures: ReadonlyMap<string, number>;
-}
+import type { NodeInfo } from "./node-info.ts";
+import { FAILURE_WINDOW_MS } from "./rank.ts";
+import type { Survey, TaskGroup } from "./survey.ts";
 
 export interface Placement {
   readonly task: Task;
@@ -22,62 +12,47 @@ export interface Placement {
   readonly assignedGeneric: readonly GenericResourceSpec[];
 }
 
+export interface Placed {
+  readonly placements: readonly Placement[];
+  /** Nodes looked at. */
+  readonly looks: number;
+}
+
 /**
- * Chooses nodes for tasks, in the order given, adding each choice to `cluster`. Ends at the first
- * task for which no node has room: none after it, asking the same, would find one.
+ * Chooses nodes for tasks, in the order given, claiming each choice in `cluster`. Ends at the first
+ * task for which no node has room: none after it, asking the same, would find one. Ends too when
+ * so many nodes have been looked at; then the survey is not ready.
  */
 export function placeTasks(
-  cluster: ClusterInfo,
-  group: TaskGroup,
+  cluster: ClusterTracker,
+  survey: Survey,
   tasks: readonly Task[],
-): readonly Placement[] {
-  const { demand, serviceId } = group;
-  const filters = filtersFor(demand);
-  const tree = buildTree(cluster, group, filters, tasks.length);
-  const order = orderFor(demand.strategy);
+  looksMax: number,
+): Placed {
   const placements: Placement[] = [];
+  let looks = 0;
   for (const task of tasks) {
-    const choice = tree.choose(task.id, order(task.id));
-    if (choice === null) break;
-    const { candidate } = choice;
-    const { info, ...placement } = claimNode(cluster, group, task, candidate.info);
-    candidate.info = info;
-    candidate.own += 1;
-    const full = refusedBy(filters, info, demand, serviceId) !== null;
-    SpreadTree.placed(choice, full);
-    placements.push(placement);
+    if (!survey.ready) looks += survey.advance(looksMax - looks);
+    if (!survey.ready) break;
+    const info = survey.choose(task.id);
+    if (info === null) break;
+    placements.push(claimNode(cluster, survey.group, task, info));
+    survey.refresh(info.node.id);
   }
-  return placements;
+  return { placements, looks };
 }
 
-/** Places a task on a node that takes it; also gives the node as it is then. */
+/** Places a task on a node that takes it. */
 export function claimNode(
-  cluster: ClusterInfo,
+  cluster: ClusterTracker,
   { serviceId, demand }: TaskGroup,
   task: Task,
-  { generic, node }: NodeInfo,
-): Placement & { readonly info: NodeInfo } {
-  const assignedGeneric = claimGeneric(generic, demand.generic);
-  const info = cluster.claim(node.id, { serviceId, demand, assignedGeneric, wanted: true });
-  return { task, nodeId: node.id, assignedGeneric, info };
-}
-
-function buildTree(
-  cluster: ClusterInfo,
-  { serviceId, demand, failures }: TaskGroup,
-  filters: readonly Filter[],
-  choices: number,
-): SpreadTree {
-  const tree = new SpreadTree({ strategy: demand.strategy, choices });
-  for (const info of cluster.nodes()) {
-    const { node } = info;
-    const own = serviceTasks(info, serviceId);
-    const fits = refusedBy(filters, info, demand, serviceId) === null;
-    const candidate = fits ? { info, own, failures: failures.get(node.id) ?? 0 } : null;
-    tree.add(node, own, demand.preferences, candidate);
-  }
-  tree.seal();
-  return tree;
+  info: NodeInfo,
+): Placement {
+  const nodeId = info.node.id;
+  const assignedGeneric = claimGeneric(info.generic, demand.generic);
+  cluster.claim(nodeId, { serviceId, demand, assignedGeneric, wanted: true });
+  return { task, nodeId, assignedGeneric };
 }
 
 /** Tasks of the spec version that failed or were rejected within the window, by node. */

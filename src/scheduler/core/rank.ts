@@ -7,11 +7,18 @@ export const MAX_FAILURES = 5;
 /** How far back failures count. */
 export const FAILURE_WINDOW_MS = 5 * 60_000;
 
-/** A node that can take a task of the group; `info` is replaced as tasks are placed on it. */
+/**
+ * A node as tasks of a group rank it. The figures are those of its last ranking: who changes the
+ * node has it ranked again.
+ */
 export interface Candidate {
-  info: NodeInfo;
+  readonly nodeId: string;
   /** Wanted tasks of the group's service here. */
   own: number;
+  /** Wanted tasks here. */
+  tasks: number;
+  /** The scarcer of reserved CPU and memory, 0..1 (above on an over-reserved node). */
+  reserved: number;
   /** Recent failures of this service and spec version here. */
   readonly failures: number;
 }
@@ -24,26 +31,15 @@ export type Compare = (a: Candidate, b: Candidate) => number;
  */
 export function comparatorFor(strategy: Strategy): Compare {
   const byStrategy = strategy === "binpack" ? fullestFirst : emptiestFirst;
-  return (a, b) => compareFailures(a, b) || byStrategy(a, b) || compareText(nodeId(a), nodeId(b));
-}
-
-/** The order under which a task chooses its node. */
-export function orderFor(strategy: Strategy): (taskId: string) => Compare {
-  if (strategy === "random") return randomComparator;
-  const compare = comparatorFor(strategy);
-  return () => compare;
+  return (a, b) => compareFailures(a, b) || byStrategy(a, b) || compareText(a.nodeId, b.nodeId);
 }
 
 /** The order for one task under the random strategy: a hash of task and node, so it can be redone. */
 export function randomComparator(taskId: string): Compare {
   return (a, b) =>
     compareFailures(a, b) ||
-    hash(taskId, nodeId(a)) - hash(taskId, nodeId(b)) ||
-    compareText(nodeId(a), nodeId(b));
-}
-
-function nodeId(candidate: Candidate): string {
-  return candidate.info.node.id;
+    hash(taskId, a.nodeId) - hash(taskId, b.nodeId) ||
+    compareText(a.nodeId, b.nodeId);
 }
 
 function compareFailures(a: Candidate, b: Candidate): number {
@@ -52,16 +48,16 @@ function compareFailures(a: Candidate, b: Candidate): number {
 
 /** Fewest tasks of the service, then fewest tasks; reservations do not rank. */
 function emptiestFirst(a: Candidate, b: Candidate): number {
-  return a.own - b.own || a.info.tasks - b.info.tasks;
+  return a.own - b.own || a.tasks - b.tasks;
 }
 
 /** The largest reserved share first, then most tasks, so that whole nodes stay free. */
-function fullestFirst({ info: a }: Candidate, { info: b }: Candidate): number {
-  return reservedShare(b) - reservedShare(a) || b.tasks - a.tasks;
+function fullestFirst(a: Candidate, b: Candidate): number {
+  return b.reserved - a.reserved || b.tasks - a.tasks;
 }
 
 /** The scarcer of CPU and memory, 0..1 (above on an over-reserved node). */
-function reservedShare(info: NodeInfo): number {
+export function reservedShare(info: NodeInfo): number {
   const total = info.node.description?.resources;
   if (total === undefined) return 0;
   return Math.max(

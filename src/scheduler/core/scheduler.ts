@@ -3,18 +3,15 @@ import type { Task, TaskStatus } from "../../model/rows.ts";
 import { type StateView, specOfTask } from "../../model/view.ts";
 import type { Plan, PlanContext, PlanNote, Planner } from "../../orchestrator/core/planner.ts";
 import { EMPTY_PLAN, earliest } from "../../orchestrator/core/planner.ts";
-import { type ClusterInfo, ClusterTracker } from "./cluster-info.ts";
+import { ClusterTracker } from "./cluster-info.ts";
 import { DemandCache } from "./demand.ts";
 import { type Explanation, explain, nodeUnsuitable, noSuitableNode } from "./explain.ts";
 import { filtersFor, refusedBy } from "./filters.ts";
+import { Least } from "./heap.ts";
 import { awaitsScheduler, type Outcome, PendingServices } from "./pending.ts";
-import {
-  claimNode,
-  type Placement,
-  placeTasks,
-  recentFailures,
-  type TaskGroup,
-} from "./placement.ts";
+import { claimNode, type Placement, placeTasks, recentFailures } from "./placement.ts";
+import { compareText } from "./rank.ts";
+import { Survey, type TaskGroup } from "./survey.ts";
 
 /**
  * The one key. Services share the nodes' room, so they are planned one after another on one
@@ -25,8 +22,22 @@ export const SCHEDULER_KEY = "cluster";
 /** Changes of one plan; the rest follows in the next, so that no plan holds the loop for long. */
 export const CHANGES_PER_PLAN_MAX = 1_000;
 
-/** Nodes and tasks looked at in one plan, likewise. */
-export const LOOKS_PER_PLAN_MAX = 15_000;
+/** Nodes looked at in one plan, likewise; and tasks, each of which costs a tenth of a node. */
+export const NODE_LOOKS_PER_PLAN_MAX = 10_000;
+export const TASK_LOOKS_PER_PLAN_MAX = 100_000;
+
+/** The limits of one plan. */
+export interface PlanLimits {
+  readonly changes: number;
+  readonly nodeLooks: number;
+  readonly taskLooks: number;
+}
+
+export const PLAN_LIMITS: PlanLimits = {
+  changes: CHANGES_PER_PLAN_MAX,
+  nodeLooks: NODE_LOOKS_PER_PLAN_MAX,
+  taskLooks: TASK_LOOKS_PER_PLAN_MAX,
+};
 
 /**
  * Numbers in an explanation are brought up to date no more often than this, for every so many
@@ -38,6 +49,29 @@ export const EXPLAIN_REFRESH_TASKS = 1_000;
 const ASSIGNED_MESSAGE = "scheduler assigned task to node";
 const CONFIRMED_MESSAGE = "scheduler confirmed task can run on preassigned node";
 
+/** The survey made last, kept as long as it is of use. */
+class SurveyShelf {
+  readonly #cluster: ClusterTracker;
+  #survey: Survey | null = null;
+
+  constructor(cluster: ClusterTracker) {
+    this.#cluster = cluster;
+  }
+
+  clear(): void {
+    this.#survey = null;
+  }
+
+  /** A survey for the group, up to date as far as it is made. */
+  of(group: TaskGroup): Survey {
+    const { touched } = this.#cluster;
+    if (this.#survey?.isOf(group)) for (const id of touched) this.#survey.refresh(id);
+    else this.#survey = new Survey(group, this.#cluster);
+    touched.clear();
+    return this.#survey;
+  }
+}
+
 /**
  * Gives PENDING tasks a node (SwarmKit manager/scheduler). A task of a replicated service goes to
  * the best node that its filters leave; one that comes with a node (global services) is checked
@@ -45,12 +79,18 @@ const CONFIRMED_MESSAGE = "scheduler confirmed task can run on preassigned node"
  */
 export class Scheduler implements Planner {
   readonly name = "scheduler";
+  readonly #limits: PlanLimits;
   readonly #demands = new DemandCache();
   readonly #nodes = new ClusterTracker(this.#demands);
+  readonly #surveys = new SurveyShelf(this.#nodes);
   readonly #pending = new PendingServices();
   #view: StateView | null = null;
   /** Raft index of the last change taken in. */
   #index = -1;
+
+  constructor(limits: PlanLimits = PLAN_LIMITS) {
+    this.#limits = limits;
+  }
 
   /** To be called for every change, as it is applied: the scheduler's own indexes live on them. */
   keysOf(event: RowEvent, view: StateView): Iterable<string> {
@@ -69,6 +109,7 @@ export class Scheduler implements Planner {
   #reset(view: StateView): void {
     this.#pending.reset(view);
     this.#nodes.reset(view);
+    this.#surveys.clear();
     this.#view = view;
     this.#index = view.index;
   }
@@ -78,19 +119,38 @@ export class Scheduler implements Planner {
     if (this.#view !== view || this.#index !== view.index) this.#reset(view);
     const due = this.#pending.due(ctx.nowMs);
     if (due.length === 0) return { ...EMPTY_PLAN, wakeAtMs: this.#pending.nextRefreshMs() };
-    const cluster = this.#nodes.read(view);
-    if (cluster === null) return { ...EMPTY_PLAN, wakeAtMs: ctx.nowMs };
-    const pass = new Pass(view, cluster, this.#demands, ctx.nowMs);
+    if (!this.#nodes.read(view)) return { ...EMPTY_PLAN, wakeAtMs: ctx.nowMs };
+    const tools = { cluster: this.#nodes, surveys: this.#surveys, demands: this.#demands };
+    const pass = new Pass({ view, nowMs: ctx.nowMs, limits: this.#limits }, tools);
     let left = due.length;
-    for (const serviceId of due) {
-      if (pass.exhausted) break;
-      this.#pending.planned(serviceId, pass.planService(serviceId));
-      left -= 1;
+    let unfinished = false;
+    try {
+      for (const serviceId of due) {
+        const outcome = pass.planService(serviceId);
+        this.#pending.planned(serviceId, outcome);
+        left -= 1;
+        unfinished = outcome.unfinished;
+        if (unfinished || pass.exhausted) break;
+      }
+    } finally {
+      this.#nodes.release();
     }
-    const more = left > 0 || pass.exhausted;
+    const more = left > 0 || unfinished || pass.exhausted;
     const wakeAtMs = earliest(more ? ctx.nowMs : null, this.#pending.nextRefreshMs());
     return { changes: pass.changes, wakeAtMs, notes: pass.notes };
   }
+}
+
+interface PassOptions {
+  readonly view: StateView;
+  readonly nowMs: number;
+  readonly limits: PlanLimits;
+}
+
+interface PassTools {
+  readonly cluster: ClusterTracker;
+  readonly surveys: SurveyShelf;
+  readonly demands: DemandCache;
 }
 
 /** One planning pass over the services that are due. */
@@ -98,36 +158,42 @@ class Pass {
   readonly changes: Change[] = [];
   readonly notes: PlanNote[] = [];
   readonly #view: StateView;
-  readonly #cluster: ClusterInfo;
-  readonly #demands: DemandCache;
   readonly #nowMs: number;
-  #looks = 0;
+  readonly #limits: PlanLimits;
+  readonly #tools: PassTools;
+  readonly #cluster: ClusterTracker;
+  #nodeLooks = 0;
+  #taskLooks = 0;
+  #unfinished = false;
   #refreshAtMs: number | null = null;
 
-  constructor(view: StateView, cluster: ClusterInfo, demands: DemandCache, nowMs: number) {
+  constructor({ view, nowMs, limits }: PassOptions, tools: PassTools) {
     this.#view = view;
-    this.#cluster = cluster;
-    this.#demands = demands;
     this.#nowMs = nowMs;
+    this.#limits = limits;
+    this.#tools = tools;
+    this.#cluster = tools.cluster;
   }
 
   get exhausted(): boolean {
-    return this.#room === 0 || this.#looks >= LOOKS_PER_PLAN_MAX;
+    const { nodeLooks, taskLooks } = this.#limits;
+    return this.#room === 0 || this.#nodeLooks >= nodeLooks || this.#taskLooks >= taskLooks;
   }
 
   get #room(): number {
-    return CHANGES_PER_PLAN_MAX - this.changes.length;
+    return this.#limits.changes - this.changes.length;
   }
 
   planService(serviceId: string): Outcome {
     const tasks = this.#view.tasksOfService(serviceId);
-    this.#looks += tasks.length;
+    this.#taskLooks += tasks.length;
     const waiting = tasks.filter(awaitsScheduler);
     const changesBefore = this.changes.length;
     this.#refreshAtMs = null;
+    this.#unfinished = false;
     for (const [specVersion, ofVersion] of groupBySpec(waiting)) {
       const demand = this.#demandOf(ofVersion[0]);
-      if (demand === null) continue;
+      if (demand === null || this.#unfinished) continue;
       const failures = recentFailures(tasks, specVersion, this.#nowMs);
       const group: TaskGroup = { serviceId, demand, failures };
       this.#planPreassigned(
@@ -141,6 +207,7 @@ class Pass {
     }
     return {
       waiting: waiting.length > 0,
+      unfinished: this.#unfinished || this.#room === 0,
       changed: this.changes.length > changesBefore,
       refreshAtMs: this.#refreshAtMs,
     };
@@ -148,7 +215,7 @@ class Pass {
 
   #demandOf(task: Task | undefined) {
     const row = task === undefined ? undefined : specOfTask(this.#view, task);
-    return row === undefined ? null : this.#demands.of(row.spec);
+    return row === undefined ? null : this.#tools.demands.of(row.spec);
   }
 
   /** Tasks whose node was chosen for them: only checked. Their node gone, others clean them up. */
@@ -158,28 +225,43 @@ class Pass {
       if (this.#room === 0) return;
       const info = this.#cluster.get(task.nodeId);
       if (info === undefined) continue;
-      this.#looks += 1;
-      if (refusedBy(filters, info, group.demand, group.serviceId) === null) {
+      this.#nodeLooks += 1;
+      const refusing = refusedBy(filters, info, group.demand, group.serviceId);
+      if (refusing === null) {
         this.#assign(claimNode(this.#cluster, group, task, info), CONFIRMED_MESSAGE);
       } else {
-        const why = explain([info], group.demand, group.serviceId);
+        const why = explain(new Map([[refusing, [info]]]), group.demand);
         this.#refuse(task, nodeUnsuitable(why), why, EXPLAIN_REFRESH_MS);
       }
     }
   }
 
   #planGroup(group: TaskGroup, tasks: readonly Task[]): void {
-    if (tasks.length === 0) return;
-    const ordered = [...tasks].sort((a, b) => a.slot - b.slot);
-    const attempted = ordered.slice(0, this.#room);
-    const placements = placeTasks(this.#cluster, group, attempted);
-    this.#looks += this.#cluster.size;
+    if (tasks.length === 0 || this.#room === 0) return;
+    const survey = this.#tools.surveys.of(group);
+    const looksMax = Math.max(1, this.#limits.nodeLooks - this.#nodeLooks);
+    const attempted = firstBySlot(tasks, Math.min(this.#room, this.#choicesOf(survey)));
+    const { placements, looks } = placeTasks(this.#cluster, survey, attempted, looksMax);
+    this.#nodeLooks += looks;
     for (const placement of placements) this.#assign(placement, ASSIGNED_MESSAGE);
-    if (placements.length === attempted.length) return;
-    this.#looks += this.#cluster.size;
-    const why = explain(this.#cluster.nodes(), group.demand, group.serviceId);
+    if (placements.length === tasks.length) return;
+    if (!survey.ready || placements.length === attempted.length) this.#unfinished = true;
+    else this.#explain(survey, tasks, placements);
+  }
+
+  /** At random each choice looks at every node, otherwise at the best ones only. */
+  #choicesOf(survey: Survey): number {
+    if (survey.group.demand.strategy !== "random") return Number.POSITIVE_INFINITY;
+    return Math.ceil(this.#limits.nodeLooks / Math.max(1, this.#cluster.ids.length));
+  }
+
+  /** Tells those left over why. */
+  #explain(survey: Survey, tasks: readonly Task[], placements: readonly Placement[]): void {
+    this.#nodeLooks += this.#cluster.ids.length;
+    const why = explain(survey.refusals(), survey.group.demand);
     const err = noSuitableNode(why);
-    const unplaced = ordered.slice(placements.length);
+    const placed = new Set(placements.map(({ task }) => task.id));
+    const unplaced = tasks.filter(task => !placed.has(task.id)).sort(bySlot);
     const refreshMs = EXPLAIN_REFRESH_MS * Math.ceil(unplaced.length / EXPLAIN_REFRESH_TASKS);
     for (const task of unplaced) {
       if (this.#room === 0) return;
@@ -228,6 +310,16 @@ class Pass {
 function sameReason(text: string, { phrase }: Explanation): boolean {
   const uncounted = (words: string) => words.replace(/\d+ nodes?/g, "nodes");
   return phrase !== "" && uncounted(text).includes(uncounted(phrase));
+}
+
+function bySlot(a: Task, b: Task): number {
+  return a.slot - b.slot || compareText(a.id, b.id);
+}
+
+function firstBySlot(tasks: readonly Task[], limit: number): readonly Task[] {
+  const first = new Least(limit, bySlot);
+  for (const task of tasks) first.add(task);
+  return first.take().sort(bySlot);
 }
 
 /** By spec version, in order of it. */

@@ -1,150 +1,125 @@
-import type { Node } from "../../model/rows.ts";
-import type { Demand, Strategy } from "./demand.ts";
-import { Heap, Least } from "./heap.ts";
+import type { Strategy } from "./demand.ts";
+import { Heap, type HeapItem } from "./heap.ts";
 import { type Candidate, type Compare, comparatorFor, randomComparator } from "./rank.ts";
 
-/** The candidates of one place of the tree, best first. */
-interface Leaf {
-  best(taskId: string): Candidate | undefined;
-  /** The candidate that `best` gave last was changed, or is full. */
-  placed(candidate: Candidate, full: boolean): void;
-}
-
-class HeapLeaf implements Leaf {
-  readonly #heap: Heap<Candidate>;
-
-  constructor(candidates: Candidate[], compare: Compare) {
-    this.#heap = new Heap(candidates, compare);
-  }
-
-  best(): Candidate | undefined {
-    return this.#heap.peek();
-  }
-
-  placed(_candidate: Candidate, full: boolean): void {
-    if (full) this.#heap.removeTop();
-    else this.#heap.topChanged();
-  }
-}
-
-/** The order differs from task to task, so each choice looks at all. */
-class RandomLeaf implements Leaf {
-  readonly #candidates: Set<Candidate>;
-
-  constructor(candidates: readonly Candidate[]) {
-    this.#candidates = new Set(candidates);
-  }
-
-  best(taskId: string): Candidate | undefined {
-    const compare = randomComparator(taskId);
-    let best: Candidate | undefined;
-    for (const candidate of this.#candidates) {
-      if (best === undefined || compare(candidate, best) < 0) best = candidate;
-    }
-    return best;
-  }
-
-  placed(candidate: Candidate, full: boolean): void {
-    if (full) this.#candidates.delete(candidate);
-  }
-}
-
-/** Where a task would go: the branches from the innermost out, and the node. */
-export interface Choice {
-  readonly path: SpreadTree[];
-  readonly candidate: Candidate;
-}
-
-export interface TreeOptions {
-  readonly strategy: Strategy;
-  /** How many tasks will be placed at most. */
-  readonly choices: number;
-}
+type Item = Candidate & HeapItem;
 
 /**
  * Nodes grouped by the values of the spread preferences, outermost first (SwarmKit's decision
  * tree). Tasks go to the branch with the fewest tasks of the service that still has room, among
  * equals to the one with the better node; a node without the label is in the branch of the empty
- * value, which takes its equal share.
+ * value, which takes its equal share. Nodes are in the innermost branches, the leaves.
  */
-export class SpreadTree {
+export class SpreadTree<T extends Item> implements HeapItem {
+  at = -1;
   /** Wanted tasks of the service on all nodes of the branch, those without room included. */
   #tasks = 0;
-  readonly #children = new Map<string, SpreadTree>();
-  /** Children that may have room still. */
-  readonly #open = new Set<SpreadTree>();
-  readonly #options: TreeOptions;
-  readonly #candidates: Least<Candidate>;
-  #leaf: Leaf | null = null;
+  readonly #parent: SpreadTree<T> | null;
+  readonly #strategy: Strategy;
+  readonly #children = new Map<string, SpreadTree<T>>();
+  /** Children with room still, the one that is next on top. */
+  readonly #open: Heap<SpreadTree<T>>;
+  /** Of a leaf: nodes with room, best first. */
+  readonly #candidates: Heap<T>;
 
-  constructor(options: TreeOptions) {
-    this.#options = options;
-    const { strategy, choices } = options;
-    // Of as many choices none goes beyond as many of the best; at random anyone may be the best.
-    const limit = strategy === "random" ? Number.POSITIVE_INFINITY : choices;
-    this.#candidates = new Least(limit, comparatorFor(strategy));
+  constructor(strategy: Strategy, parent: SpreadTree<T> | null = null) {
+    this.#parent = parent;
+    this.#strategy = strategy;
+    const compare = comparatorFor(strategy);
+    this.#candidates = new Heap<T>(compare);
+    this.#open = new Heap<SpreadTree<T>>((a, b) => compareBranches(a, b, compare));
   }
 
-  /** Adds a node with `own` tasks of the service; no candidate when it has no room for more. */
-  add(
-    node: Node,
-    own: number,
-    preferences: Demand["preferences"],
-    candidate: Candidate | null,
-  ): void {
-    let branch: SpreadTree = this;
-    branch.#tasks += own;
-    for (const read of preferences) {
-      branch = branch.#child(read(node));
-      branch.#tasks += own;
-    }
-    if (candidate !== null) branch.#candidates.add(candidate);
+  get tasks(): number {
+    return this.#tasks;
   }
 
-  #child(value: string): SpreadTree {
+  /** The leaf below the branches of these values. */
+  leaf(values: readonly string[]): SpreadTree<T> {
+    let branch: SpreadTree<T> = this;
+    for (const value of values) branch = branch.#child(value);
+    return branch;
+  }
+
+  #child(value: string): SpreadTree<T> {
     const known = this.#children.get(value);
     if (known !== undefined) return known;
-    const child = new SpreadTree(this.#options);
+    const child = new SpreadTree<T>(this.#strategy, this);
     this.#children.set(value, child);
-    this.#open.add(child);
     return child;
   }
 
-  /** Ends the building: ranks the candidates. */
-  seal(): void {
-    for (const child of this.#children.values()) child.seal();
-    const { strategy } = this.#options;
-    const candidates = this.#candidates.take();
-    this.#leaf =
-      strategy === "random"
-        ? new RandomLeaf(candidates)
-        : new HeapLeaf(candidates, comparatorFor(strategy));
+  /**
+   * Of a leaf: one of its nodes, or one that becomes one of them, is now ranked otherwise, has room
+   * or has none any more, and has so many more tasks of the service.
+   */
+  changed(candidate: T, hasRoom: boolean, moreTasks: number): void {
+    const inHeap = candidate.at >= 0;
+    if (hasRoom && inHeap) this.#candidates.changed(candidate);
+    else if (hasRoom) this.#candidates.push(candidate);
+    else if (inHeap) this.#candidates.remove(candidate);
+    this.#rise(moreTasks);
   }
 
-  /** Where the task goes under the order `compare`; null when nothing below here has room. */
-  choose(taskId: string, compare: Compare): Choice | null {
-    const candidate = this.#leaf?.best(taskId);
-    let best: Choice | null = candidate === undefined ? null : { path: [], candidate };
+  #rise(moreTasks: number): void {
+    let branch: SpreadTree<T> = this;
+    for (;;) {
+      branch.#tasks += moreTasks;
+      const parent = branch.#parent;
+      if (parent === null) return;
+      parent.#ranked(branch);
+      branch = parent;
+    }
+  }
+
+  #ranked(child: SpreadTree<T>): void {
+    const inHeap = child.at >= 0;
+    if (child.best() === undefined) {
+      if (inHeap) this.#open.remove(child);
+    } else if (inHeap) this.#open.changed(child);
+    else this.#open.push(child);
+  }
+
+  /** The best node of the branch that is next; undefined when nothing here has room. */
+  best(): T | undefined {
+    return this.#candidates.peek() ?? this.#open.peek()?.best();
+  }
+
+  /** Where this task goes. */
+  choose(taskId: string): T | undefined {
+    return this.#strategy === "random" ? this.#bestBy(randomComparator(taskId)) : this.best();
+  }
+
+  /** The order is this task's own, so all nodes of the branches that are level are looked at. */
+  #bestBy(compare: Compare): T | undefined {
+    let best = least(this.#candidates.items(), compare);
     let fewest = Number.POSITIVE_INFINITY;
-    for (const child of this.#open) {
+    for (const child of this.#open.items()) {
       if (child.#tasks > fewest) continue;
-      const choice = child.choose(taskId, compare);
-      if (choice === null) {
-        this.#open.delete(child);
-        continue;
+      const candidate = child.#bestBy(compare);
+      if (candidate === undefined) continue;
+      if (child.#tasks < fewest || best === undefined || compare(candidate, best) < 0) {
+        best = candidate;
       }
-      const fewer = child.#tasks < fewest;
-      if (fewer || best === null || compare(choice.candidate, best.candidate) < 0) best = choice;
       fewest = child.#tasks;
     }
-    best?.path.push(this);
     return best;
   }
+}
 
-  /** Counts a task placed by a choice. */
-  static placed({ path, candidate }: Choice, full: boolean): void {
-    for (const branch of path) branch.#tasks += 1;
-    const [place] = path;
-    if (place !== undefined) place.#leaf?.placed(candidate, full);
-  }
+function compareBranches<T extends Item>(
+  a: SpreadTree<T>,
+  b: SpreadTree<T>,
+  compare: Compare,
+): number {
+  const fewer = a.tasks - b.tasks;
+  if (fewer !== 0) return fewer;
+  const [bestA, bestB] = [a.best(), b.best()];
+  return bestA === undefined || bestB === undefined ? 0 : compare(bestA, bestB);
+}
+
+function least<T extends Item>(items: readonly T[], compare: Compare): T | undefined {
+  let best: T | undefined;
+  for (const item of items) if (best === undefined || compare(item, best) < 0) best = item;
+  return best;
 }
