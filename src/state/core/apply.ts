@@ -56,14 +56,12 @@ class Draft {
     row: R,
     before: RowMeta | undefined,
   ): Refusal | null {
-    const stamped: RowMeta = {
-      ...row,
-      version: this.#index,
-      createdAtMs: before?.createdAtMs ?? this.#nowMs,
-      updatedAtMs: this.#nowMs,
-    };
-    const after = table === "tasks" ? this.#stampTask(stamped as Task, before) : stamped;
-    if (after === null) return outOfSequence();
+    const version = this.#index;
+    const createdAtMs = before?.createdAtMs ?? this.#nowMs;
+    const updatedAtMs = this.#nowMs;
+    const life = table === "tasks" ? this.#lifeOf(row, before) : {};
+    if (life === null) return outOfSequence();
+    const after: RowMeta = { ...row, version, createdAtMs, updatedAtMs, ...life };
     const rows = this.#state.rows(table);
     if (!rows.admits(after)) return refuse("invalid_argument", `malformed row in ${table}`);
     const conflict = this.#state.nameConflict(table, after);
@@ -99,20 +97,22 @@ class Draft {
     if (!this.#touched.has(key)) this.#touched.set(key, { table, id, before });
   }
 
-  /** Null when the task would go back in its life, observed or desired. */
-  #stampTask(after: Task, before: RowMeta | undefined): Task | null {
+  /** The stamps of a task's life; null when it would go back in it, observed or desired. */
+  #lifeOf(
+    row: object,
+    before: RowMeta | undefined,
+  ): Pick<Task, "runningSinceMs" | "endedAtMs"> | null {
+    const { desiredState, status, runningSinceMs, endedAtMs } = row as Task;
     const old = before as Task | undefined;
     if (old !== undefined) {
-      if (compareTaskStates(after.desiredState, old.desiredState) < 0) return null;
-      if (compareTaskStates(after.status.state, old.status.state) < 0) return null;
+      if (compareTaskStates(desiredState, old.desiredState) < 0) return null;
+      if (compareTaskStates(status.state, old.status.state) < 0) return null;
     }
-    const state = after.status.state;
-    const runs = state === "running" && !after.runningSinceMs;
-    const ended = isTerminal(state) && !after.endedAtMs;
+    const runs = status.state === "running" && !runningSinceMs;
+    const ended = isTerminal(status.state) && !endedAtMs;
     return {
-      ...after,
-      runningSinceMs: runs ? this.#nowMs : after.runningSinceMs,
-      endedAtMs: ended ? this.#nowMs : after.endedAtMs,
+      runningSinceMs: runs ? this.#nowMs : runningSinceMs,
+      endedAtMs: ended ? this.#nowMs : endedAtMs,
     };
   }
 }
