@@ -108,7 +108,7 @@ t.test("each task goes to the best node, whatever happens in between", async t =
     ),
     { numRuns: 150 },
   );
-  t.ok(placed > 200, `${placed} placed`);
+  t.ok(placed > 60, `${placed} placed`);
 });
 
 t.test("nodes are found in order of level and place", async t => {
