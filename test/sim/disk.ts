@@ -33,6 +33,8 @@ export class SimDisk {
   readonly #chance: Chance;
   faults: DiskFaults;
   full = false;
+  /** No write fails by chance while set. */
+  spared = false;
   /** Every write fails while set. */
   failing = false;
   readonly db: SimDbState;
@@ -74,7 +76,8 @@ export class SimDisk {
   /** Null, or why this write fails. */
   writeError(): Error | null {
     if (this.full) return new Error("ENOSPC: no space left on device, write");
-    if (this.failing || this.#chance.is(this.faults.errorRate)) {
+    const unlucky = this.#chance.is(this.faults.errorRate) && !this.spared;
+    if (this.failing || unlucky) {
       return new Error("EIO: i/o error, write");
     }
     return null;

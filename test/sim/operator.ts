@@ -43,6 +43,8 @@ export class Operator {
     const [first, ...others] = managers.slice(0, plan.managers);
     if (first === undefined) throw new Error("a plan has managers");
     first.provision(this.#cluster.newRaftId());
+    // A failure of it here undoes the founding: there would be no cluster to look at.
+    first.disk.spared = true;
     first.start("bootstrap");
     await this.submit([{ op: "create", table: "cluster", row: aCluster() }]);
     await this.submit([nodeOf(first)]);
@@ -55,6 +57,7 @@ export class Operator {
       await this.submit([{ op: "create", table: "nodes", row: aNode({ id: worker.nodeId }) }]);
       worker.start();
     }
+    first.disk.spared = false;
   }
 
   /** Makes an empty host a manager. Returns when it votes. */
