@@ -59,7 +59,7 @@ export function foundingRows(
   return [
     cluster,
     { op: "create", table: "nodes", row: node },
-    createIngress(view, request, ids.newId()),
+    createIngress(view, { ...request, id: clusterId }, ids.newId()),
   ];
 }
 

@@ -2,7 +2,7 @@ import { type Clock, sleep } from "../base/clock.ts";
 import { SwarmError } from "../base/errors.ts";
 import type { IdSource } from "../base/ids.ts";
 import type { Change } from "../model/change.ts";
-import type { Task, TaskStatus } from "../model/rows.ts";
+import type { AskedAddress, NetworkAttachment, Task, TaskStatus } from "../model/rows.ts";
 import type { StateStore } from "../state/ports.ts";
 
 /** The allocator answers with its next plan. */
@@ -32,8 +32,16 @@ export class Leases {
     this.#deps = deps;
   }
 
-  /** Throws not_found, permission_denied (not attachable) or resource_exhausted. */
-  async take(nodeId: string, networkId: string, signal: AbortSignal): Promise<Lease> {
+  /**
+   * Throws not_found, permission_denied (not attachable), or resource_exhausted: none is free, or
+   * the one asked for is somebody's.
+   */
+  async take(
+    nodeId: string,
+    networkId: string,
+    asked: AskedAddress,
+    signal: AbortSignal,
+  ): Promise<Lease> {
     const { store, clock, ids } = this.#deps;
     const network = store.view.table("networks").get(networkId);
     if (network === undefined) throw new SwarmError("not_found", `network ${networkId} not found`);
@@ -42,16 +50,23 @@ export class Leases {
       throw new SwarmError("permission_denied", `network ${name} not manually attachable`);
     }
     const taskId = ids.newId();
-    const row = attachmentRow(taskId, nodeId, networkId, clock.nowMs());
+    const row = attachmentRow(taskId, nodeId, { networkId, asked }, clock.nowMs());
     await store.submit([{ op: "create", table: "tasks", row }], signal);
     const untilMs = clock.monoMs() + ALLOCATION_TIMEOUT_MS;
+    let why = "";
     while (clock.monoMs() < untilMs) {
-      const address = store.view.table("tasks").get(taskId)?.networks[0]?.addresses[0];
+      const row = store.view.table("tasks").get(taskId);
+      const address = row?.networks[0]?.addresses[0];
       if (address !== undefined) return { taskId, address };
+      why = row?.status.err ?? "";
+      if (why !== "") break;
       await sleep(clock, POLL_MS, signal);
     }
     await this.release(nodeId, taskId, signal);
-    throw new SwarmError("resource_exhausted", `no free address on network ${name}`);
+    throw new SwarmError(
+      "resource_exhausted",
+      why || `no address came for network ${name} in time`,
+    );
   }
 
   /** Only a node's own; what has gone already is no error. */
@@ -69,7 +84,7 @@ export class Leases {
 function attachmentRow(
   id: string,
   nodeId: string,
-  networkId: string,
+  attachment: Pick<NetworkAttachment, "networkId" | "asked">,
   nowMs: number,
 ): Omit<Task, "version" | "createdAtMs" | "updatedAtMs"> {
   const status: TaskStatus = {
@@ -96,6 +111,6 @@ function attachmentRow(
     startAfterMs: 0,
     jobIteration: 0,
     assignedGeneric: [],
-    networks: [{ networkId, addresses: [], aliases: [] }],
+    networks: [{ ...attachment, addresses: [], aliases: [] }],
   };
 }

@@ -34,8 +34,11 @@ export function dispatcherHandlers(deps: DispatcherServerDeps): Handlers<typeof 
   return {
     session: (messages, context) => serveSession(deps, messages, context),
     publishLogs: (chunks, context) => takeLogs(deps, chunks, context),
-    leaseAddress: ({ networkId }, context) =>
-      leasesOf(deps).take(nodeIdOf(context), networkId, context.signal),
+    leaseAddress: ({ networkId, ipv6, address }, context) => {
+      const family = ipv6 ? "ipv6" : "ipv4";
+      const asked = { family, ...(address !== "" && { address }) } as const;
+      return leasesOf(deps).take(nodeIdOf(context), networkId, asked, context.signal);
+    },
     releaseAddress: async ({ taskId }, context) => {
       await leasesOf(deps).release(nodeIdOf(context), taskId, context.signal);
       return {};

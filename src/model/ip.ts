@@ -86,3 +86,75 @@ export function parseHostIp(text: string): bigint | null {
   const match = /^\[?([^\]]*)\]?:[0-9]+$/.exec(text);
   return match?.[1] === undefined ? null : parseIp(match[1]);
 }
+
+/** Addresses of one kind: what a container has one of on each network. */
+export type IpFamily = "ipv4" | "ipv6";
+
+const V4_MASK = 0xffff_ffffn;
+const GROUP_MASK = 0xffffn;
+/** A shorter run of zero groups is written out (RFC 5952 section 4.2.2). */
+const SHORTENED_GROUPS_MIN = 2;
+
+/** The family of an address, or CIDR, in its textual form. */
+export function familyOf(text: string): IpFamily {
+  return text.includes(":") ? "ipv6" : "ipv4";
+}
+
+function isV4(address: bigint): boolean {
+  return address >> 32n === 0xffffn;
+}
+
+/** The address as the kernel writes it (RFC 5952 for IPv6). */
+export function ipText(address: bigint): string {
+  if (isV4(address)) {
+    const bits = address & V4_MASK;
+    return [24n, 16n, 8n, 0n].map(shift => String((bits >> shift) & 0xffn)).join(".");
+  }
+  const groups = Array.from({ length: V6_GROUPS }, (_, i) =>
+    ((address >> BigInt(16 * (V6_GROUPS - 1 - i))) & GROUP_MASK).toString(16),
+  );
+  const { at, length } = longestZeros(groups);
+  if (length < SHORTENED_GROUPS_MIN) return groups.join(":");
+  return `${groups.slice(0, at).join(":")}::${groups.slice(at + length).join(":")}`;
+}
+
+/** The first of the longest runs of zero groups. */
+function longestZeros(groups: readonly string[]): { readonly at: number; readonly length: number } {
+  let best = { at: 0, length: 0 };
+  let length = 0;
+  for (const [i, group] of groups.entries()) {
+    length = group === "0" ? length + 1 : 0;
+    if (length > best.length) best = { at: i - length + 1, length };
+  }
+  return best;
+}
+
+/** Bits of the prefix as a CIDR of its family says them. */
+export function prefixBitsOf(network: IpNetwork): number {
+  return isV4(network.base) ? network.prefixBits - V4_OFFSET_BITS : network.prefixBits;
+}
+
+export function cidrText(network: IpNetwork): string {
+  return `${ipText(network.base)}/${prefixBitsOf(network)}`;
+}
+
+/** How many addresses a network has. */
+export function sizeOf(network: IpNetwork): bigint {
+  return 1n << BigInt(ADDRESS_BITS - network.prefixBits);
+}
+
+/** The network with the bits behind its prefix cleared. */
+export function masked(network: IpNetwork): IpNetwork {
+  const size = sizeOf(network);
+  return { ...network, base: (network.base / size) * size };
+}
+
+export function networksOverlap(a: IpNetwork, b: IpNetwork): boolean {
+  return networkContains(a, b.base) || networkContains(b, a.base);
+}
+
+/** The address in the form that all parts of swarmd compare; null when it is none. */
+export function canonicalIp(text: string): string | null {
+  const address = parseIp(text);
+  return address === null ? null : ipText(address);
+}

@@ -1,3 +1,5 @@
+import { familyOf, type IpFamily } from "./ip.ts";
+
 /**
  * What a node is told of the overlay networks it takes part in: rows of the replicated state, cut
  * down to what the data path acts on. A node gets the networks of its own tasks, and of those only
@@ -57,6 +59,8 @@ export interface OverlayService {
   readonly aliases: readonly string[];
   /** Without prefix length; empty when the name resolves to the tasks. */
   readonly vip: string;
+  /** The same of IPv6; absent also when the network has none. */
+  readonly vip6?: string;
   /** Published through every node; on the ingress network only. */
   readonly ports: readonly OverlayPort[];
 }
@@ -72,8 +76,10 @@ export interface OverlayEndpoint {
   /** The container's name. */
   readonly name: string;
   readonly nodeId: string;
-  /** Without prefix length. */
+  /** Without prefix length; empty: it has an IPv6 one alone. */
   readonly addr: string;
+  /** IPv6, without prefix length; absent: it has none. */
+  readonly addr6?: string;
   /** New connections to its service may go to it: it runs, is healthy and is to go on. */
   readonly serving: boolean;
 }
@@ -103,4 +109,23 @@ export function isOverlayChange<T extends { readonly kind: string }>(
 /** The address of a CIDR (or of a plain address). */
 export function withoutPrefix(cidr: string): string {
   return cidr.split("/")[0] ?? "";
+}
+
+/** An address of each family out of a list of them, without prefix lengths. */
+export function byFamily(addresses: readonly string[]): {
+  readonly addr: string;
+  readonly addr6?: string;
+} {
+  const of = (family: IpFamily): string =>
+    withoutPrefix(addresses.find(text => text !== "" && familyOf(text) === family) ?? "");
+  const addr6 = of("ipv6");
+  return { addr: of("ipv4"), ...(addr6 !== "" && { addr6 }) };
+}
+
+/** Those of both families that there are. */
+export function addressesOf(item: {
+  readonly addr: string;
+  readonly addr6?: string;
+}): readonly string[] {
+  return [item.addr, item.addr6 ?? ""].filter(addr => addr !== "");
 }

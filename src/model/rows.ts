@@ -1,3 +1,4 @@
+import type { IpFamily } from "./ip.ts";
 import type {
   EndpointSpec,
   GenericResourceSpec,
@@ -156,10 +157,20 @@ export interface TaskStatus {
   readonly ports: readonly PortConfig[];
 }
 
+/** What a plain container asks of a network: one address, of one family. */
+export interface AskedAddress {
+  readonly family: IpFamily;
+  /** Just this one; absent: any. */
+  readonly address?: string;
+}
+
 export interface NetworkAttachment {
   readonly networkId: string;
+  /** CIDRs, one of each family that the network has, IPv4 first. */
   readonly addresses: readonly string[];
   readonly aliases: readonly string[];
+  /** Of plain containers only. */
+  readonly asked?: AskedAddress;
 }
 
 export interface Task extends RowMeta {

@@ -1,6 +1,6 @@
 import { SwarmError } from "../base/errors.ts";
 import { base64ByteLength } from "./base64.ts";
-import { networkContains, parseCidr, parseIp } from "./ip.ts";
+import { familyOf, networkContains, parseCidr, parseIp } from "./ip.ts";
 import { validateLabelCount } from "./labels.ts";
 import type { Config, Network, Secret } from "./rows.ts";
 import type { Labels } from "./service-spec.ts";
@@ -74,6 +74,8 @@ interface NetworkRules extends WithName {
   readonly Driver?: string;
   readonly Attachable?: boolean;
   readonly Ingress?: boolean;
+  readonly EnableIPv4?: boolean;
+  readonly EnableIPv6?: boolean;
   readonly Labels?: Labels;
   readonly IPAM?: { readonly Config?: readonly IpamConfig[] };
 }
@@ -91,11 +93,30 @@ export function validateNetworkSpec(spec: Network["spec"]): void {
   const { Driver: driver = "" } = rules;
   if (!SHARED_DRIVERS.has(driver)) throw pluginNotFound(driver);
   for (const config of rules.IPAM?.Config ?? []) validateIpam(config);
+  validateFamilies(rules);
   if (rules.Attachable === true && rules.Ingress === true) {
     throw refusal("ingress network cannot be attachable");
   }
   validateDnsName(spec.Name);
   validateLabelCount(rules.Labels);
+}
+
+/** A gateway, and addresses between the first and the last one. */
+const V6_PREFIX_MAX = 126;
+
+function validateFamilies({ EnableIPv4, EnableIPv6, IPAM }: NetworkRules): void {
+  if (EnableIPv4 === false) {
+    throw refusal("an overlay network always has IPv4 addresses: leave out --ipv4=false");
+  }
+  for (const { Subnet = "" } of IPAM?.Config ?? []) {
+    if (familyOf(Subnet) === "ipv4") continue;
+    if (EnableIPv6 !== true) {
+      throw refusal(`subnet ${Subnet} is IPv6, and the network is not: add --ipv6`);
+    }
+    if (Number(Subnet.split("/")[1]) > V6_PREFIX_MAX) {
+      throw refusal(`subnet ${Subnet} is too small: /${V6_PREFIX_MAX} is the smallest of IPv6`);
+    }
+  }
 }
 
 function validateIpam({

@@ -2,6 +2,7 @@ import { stat } from "node:fs/promises";
 import { type Clock, sleep } from "../base/clock.ts";
 import { errorMessage } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
+import { familyOf } from "../model/ip.ts";
 import { NAMESPACE_PREFIX, namespaceOf } from "./core/names.ts";
 import type { NetworkPlan } from "./core/plan.ts";
 import type { OverlayTable } from "./core/table.ts";
@@ -13,6 +14,7 @@ import type { Mesh } from "./mesh.ts";
 import type { Namespaces } from "./namespaces.ts";
 import type { NetworkPrograms } from "./network-programs.ts";
 import { listNamespaces } from "./probe.ts";
+import type { Sandboxes } from "./sandboxes.ts";
 
 /** How often what is there is compared with what should be. */
 export const AUDIT_INTERVAL_MS = 3_000;
@@ -22,6 +24,7 @@ export interface CaretakerDeps {
   readonly table: OverlayTable;
   readonly state: LocalState;
   readonly namespaces: Namespaces;
+  readonly sandboxes: Sandboxes;
   readonly programs: NetworkPrograms;
   readonly host: HostProgram;
   readonly mesh: Mesh;
@@ -113,14 +116,18 @@ export class Caretaker {
     const joined = all.filter(({ sandbox }) => sandbox !== "");
     if (joined.length === 0) return;
     const devices = await this.#deps.namespaces.devices(networkId);
-    const [subnet] = this.#deps.table.network(networkId)?.network.subnets ?? [];
+    const subnets = this.#deps.table.network(networkId)?.network.subnets ?? [];
+    const subnet = subnets.find(one => familyOf(one.subnet) === "ipv4");
     const prefixBits = Number(subnet?.subnet.split("/")[1] ?? 0);
     const gateway = plan.ingress ? (subnet?.gateway ?? "") : "";
+    const subnet6 = subnets.find(one => familyOf(one.subnet) === "ipv6");
+    const has6 = subnet6 !== undefined && plan.families.includes("ipv6");
+    const way6 = has6 ? { ...subnet6, isDefault: plan.ingress } : null;
     for (const endpoint of joined) {
       const { device, sandbox, addr } = endpoint;
       if (devices.has(device) || !(await isThere(sandbox))) continue;
       this.#deps.logger.warn("a container had lost its network", { network: networkId, addr });
-      await this.#deps.namespaces.plugInto(plan, endpoint, { sandbox, prefixBits, gateway });
+      await this.#deps.sandboxes.plugInto(plan, endpoint, { sandbox, prefixBits, gateway, way6 });
     }
   }
 }

@@ -19,6 +19,8 @@ import type { Upstream } from "./dns-upstream.ts";
 const TCP_IDLE_MS = 10_000;
 const MAX_TCP_CLIENTS = 256;
 const LENGTH_BYTES = 2;
+/** Addresses of the data path's own, and link-local ones: nobody else has names for them. */
+const LOCAL_PREFIXES = ["169.254.", "fe80:", "fd53:7761:726d:"];
 
 /** What is known of the one who asks. */
 export interface Asker {
@@ -123,5 +125,6 @@ export class DnsServer {
 
 /** Names of link-local addresses are nobody's. */
 function isLocalReverse(query: Query): boolean {
-  return query.type === TYPE.ptr && (reverseAddress(query.name)?.startsWith("169.254.") ?? false);
+  const addr = query.type === TYPE.ptr ? reverseAddress(query.name) : null;
+  return addr !== null && LOCAL_PREFIXES.some(prefix => addr.startsWith(prefix));
 }

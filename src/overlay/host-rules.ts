@@ -10,6 +10,8 @@ import { inOrder } from "./namespaces.ts";
 /** Ours to use, evaluated before the Engine's own rules, and kept by it (Docker, "iptables"). */
 const USER_CHAIN = "DOCKER-USER";
 
+const DELETE_TABLE6 = ["nft", "delete", "table", "ip6", HOST_TABLE];
+
 export interface HostProgramDeps extends LaneDeps {
   readonly commands: Commands;
   readonly rules: () => HostRules;
@@ -23,6 +25,7 @@ export class HostProgram {
   readonly #lane: Lane;
   #script = "";
   #listed: string | null = null;
+  #hadIpv6 = false;
 
   constructor(deps: HostProgramDeps) {
     this.#deps = deps;
@@ -60,6 +63,8 @@ export class HostProgram {
     const script = hostTableScript(rules);
     if (script === this.#script) return;
     await this.#deps.commands.run(["nft", "-f", "-"], script);
+    if (this.#hadIpv6 && !rules.ipv6) await this.#quietly(DELETE_TABLE6);
+    this.#hadIpv6 = rules.ipv6;
     this.#listed = null;
     const first = this.#script === "";
     this.#script = script;
@@ -70,10 +75,13 @@ export class HostProgram {
   async remove(): Promise<void> {
     this.#script = "";
     await this.#quietly(["nft", "delete", "table", "ip", HOST_TABLE]);
+    if (this.#hadIpv6) await this.#quietly(DELETE_TABLE6);
     await this.#quietly(["ip", "link", "del", UPLINK.hostDevice]);
     for (const direction of ["-i", "-o"]) {
       const rule = [direction, UPLINK.hostDevice, "-j", "ACCEPT"];
-      await this.#quietly(["iptables", "-w", "-D", USER_CHAIN, ...rule]);
+      for (const program of this.#programs()) {
+        await this.#quietly([program, "-w", "-D", USER_CHAIN, ...rule]);
+      }
     }
   }
 
@@ -82,16 +90,26 @@ export class HostProgram {
     if (this.#deps.rules().addr === "") return;
     for (const direction of ["-i", "-o"]) {
       const rule = [USER_CHAIN, direction, UPLINK.hostDevice, "-j", "ACCEPT"];
-      if (await this.#quietly(["iptables", "-w", "-C", ...rule])) continue;
-      // Without that chain the Engine does not drop, or does so in nftables of its own.
-      await this.#quietly(["iptables", "-w", "-I", ...rule]);
+      for (const program of this.#programs()) {
+        if (await this.#quietly([program, "-w", "-C", ...rule])) continue;
+        // Without that chain the Engine does not drop, or does so in nftables of its own.
+        await this.#quietly([program, "-w", "-I", ...rule]);
+      }
     }
+  }
+
+  #programs(): readonly string[] {
+    return this.#hadIpv6 ? ["iptables", "ip6tables"] : ["iptables"];
   }
 
   async #list(): Promise<string> {
     try {
-      const command = ["nft", "-s", "list", "table", "ip", HOST_TABLE];
-      return inOrder(await this.#deps.commands.run(command));
+      let text = "";
+      for (const family of this.#hadIpv6 ? ["ip", "ip6"] : ["ip"]) {
+        const command = ["nft", "-s", "list", "table", family, HOST_TABLE];
+        text += await this.#deps.commands.run(command);
+      }
+      return inOrder(text);
     } catch {
       return "";
     }

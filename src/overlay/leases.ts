@@ -1,7 +1,9 @@
 import type { Clock } from "../base/clock.ts";
 import { errorMessage, SwarmError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
+import { canonicalIp, familyOf } from "../model/ip.ts";
 import { withoutPrefix } from "../model/overlay.ts";
+import type { AskedAddress } from "../model/rows.ts";
 import type { LocalState } from "./local-state.ts";
 import { placeKey } from "./naming.ts";
 
@@ -16,7 +18,7 @@ export interface Lease {
 
 /** The managers' side; both throw `unavailable` while none answers. */
 export interface LeaseSource {
-  lease(networkId: string): Promise<Lease>;
+  lease(networkId: string, asked: AskedAddress): Promise<Lease>;
   release(taskId: string): Promise<void>;
 }
 
@@ -42,19 +44,21 @@ export class LocalLeases {
   /** Makes the managers send the network's tables to this node. */
   async reserve(networkId: string): Promise<void> {
     if ((this.#spare.get(networkId) ?? []).length > 0) return;
-    const lease = await this.#lease(networkId);
+    const lease = await this.#lease(networkId, { family: "ipv4" });
     this.#spare.set(networkId, [...(this.#spare.get(networkId) ?? []), lease]);
   }
 
   /** An address, CIDR, for a container that is about to join. */
-  async take(networkId: string): Promise<string> {
-    const spare = this.#spare.get(networkId)?.shift();
-    return (spare ?? (await this.#lease(networkId))).address;
+  async take(networkId: string, asked: AskedAddress): Promise<string> {
+    const spares = this.#spare.get(networkId) ?? [];
+    const at = spares.findIndex(({ address }) => isAsFor(asked, address));
+    const [spare] = at < 0 ? [] : spares.splice(at, 1);
+    return (spare ?? (await this.#lease(networkId, asked))).address;
   }
 
-  async #lease(networkId: string): Promise<Lease> {
+  async #lease(networkId: string, asked: AskedAddress): Promise<Lease> {
     if (this.source === null) throw new SwarmError("unavailable", "no manager answers yet");
-    const lease = await this.source.lease(networkId);
+    const lease = await this.source.lease(networkId, asked);
     this.#deps.state.leases.set(placeKey(networkId, withoutPrefix(lease.address)), lease.taskId);
     await this.#deps.state.save();
     return lease;
@@ -100,4 +104,9 @@ export class LocalLeases {
       await this.release(networkId, addr);
     }
   }
+}
+
+function isAsFor({ family, address }: AskedAddress, cidr: string): boolean {
+  if (address !== undefined) return canonicalIp(address) === withoutPrefix(cidr);
+  return familyOf(cidr) === family;
 }

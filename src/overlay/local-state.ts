@@ -1,5 +1,6 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
+import { addressesOf } from "../model/overlay.ts";
 import type { TableSnapshot } from "./core/table.ts";
 import { StateFile } from "./state-file.ts";
 
@@ -19,6 +20,7 @@ export interface LocalEndpoint {
   readonly id: string;
   readonly networkId: string;
   readonly addr: string;
+  readonly addr6?: string;
   readonly mac: string;
   readonly device: string;
   /** Path of the container's network namespace; empty: it has not joined, or has left. */
@@ -89,9 +91,12 @@ export class LocalState {
   /** Addresses that have joined, by network. */
   joined(): ReadonlyMap<string, ReadonlySet<string>> {
     const joined = new Map<string, Set<string>>();
-    for (const { networkId, addr, sandbox } of this.endpoints.values()) {
-      if (sandbox === "") continue;
-      joined.set(networkId, (joined.get(networkId) ?? new Set()).add(addr));
+    for (const endpoint of this.endpoints.values()) {
+      if (endpoint.sandbox === "") continue;
+      const { networkId } = endpoint;
+      const addrs = joined.get(networkId) ?? new Set();
+      for (const addr of addressesOf(endpoint)) addrs.add(addr);
+      joined.set(networkId, addrs);
     }
     return joined;
   }

@@ -1,10 +1,12 @@
 import { stat } from "node:fs/promises";
-import { errorMessage, SwarmError } from "../base/errors.ts";
+import { errorMessage } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
+import { familyOf, type IpFamily } from "../model/ip.ts";
+import { addressesOf } from "../model/overlay.ts";
 import type { Commands } from "./commands.ts";
 import { parseFdb, parseLink, parseNeighbours, parseRoutes, parseVips } from "./core/actual.ts";
-import { hostMac, namespaceOf, TUNNEL_DEVICE, UPLINK } from "./core/names.ts";
-import { INGRESS_TABLE, VIP_TABLE } from "./core/nft.ts";
+import { hostMac, hostPrefix, namespaceOf, TUNNEL_DEVICE, UPLINK } from "./core/names.ts";
+import { INGRESS_TABLE, tableFamily, VIP_TABLE } from "./core/nft.ts";
 import type { NetworkPlan } from "./core/plan.ts";
 import { type Batch, NO_RULES, type Programmed, type StaleFlows } from "./core/program.ts";
 
@@ -18,6 +20,22 @@ for k in all default; do
 done
 echo 1 >conf/default/proxy_arp
 `;
+/** Every way is given, so nothing is learned from routers; no address is there twice. */
+const SYSCTLS6 = `cd /proc/sys/net/ipv6/conf || exit 1
+for k in all default; do
+  echo 0 >$k/disable_ipv6; echo 0 >$k/accept_ra; echo 0 >$k/accept_redirects; echo 0 >$k/accept_dad
+done
+echo 1 >all/forwarding
+`;
+/** A host that routes forgets what routers tell it, unless it is told to listen on (accept_ra 2). */
+const HOST_SYSCTLS6 = `cd /proc/sys/net/ipv6/conf || exit 1
+if [ "$(cat all/forwarding)" = 0 ]; then
+  for f in */accept_ra; do if [ "$(cat $f)" = 1 ]; then echo 2 >$f; fi; done
+  echo 1 >all/forwarding
+fi
+`;
+/** After every other way to ::1: for answers to this host itself, as route_localnet is for IPv4. */
+const LOOPBACK_METRIC = 2_048;
 const TUNNEL_SYSCTLS = `cd /proc/sys/net/ipv4/conf && echo 0 >${TUNNEL_DEVICE}/proxy_arp
 echo 0 >${TUNNEL_DEVICE}/rp_filter
 `;
@@ -26,45 +44,30 @@ echo 0 >${TUNNEL_DEVICE}/rp_filter
 export interface LocalEnd {
   readonly device: string;
   readonly addr: string;
+  readonly addr6?: string;
   readonly mac: string;
 }
 
-/** Where a container's end goes when the Engine does not put it there. */
-export interface RunningContainer {
-  /** Path of its network namespace. */
-  readonly sandbox: string;
-  readonly prefixBits: number;
-  /** Its default route; empty: it has another. */
-  readonly gateway: string;
+/** Options of `ip` for lines that name no address. */
+export const OF_FAMILY: Readonly<Record<IpFamily, readonly string[]>> = { ipv4: [], ipv6: ["-6"] };
+
+type ReadOf = Pick<NetworkPlan, "networkId" | "families">;
+
+/** The end's addresses of the families that the network has here. */
+function usable({ families }: NetworkPlan, end: LocalEnd): readonly string[] {
+  return addressesOf(end).filter(addr => families.includes(familyOf(addr)));
 }
 
-/** How a container answers what came by the ingress network. */
-export interface IngressWay {
-  readonly addr: string;
-  readonly gateway: string;
-  readonly udpPorts: readonly number[];
+/** Containers ask for the router of IPv6 on their own link; IPv4's is answered for by proxy ARP. */
+function gatewaysAt({ gateways }: NetworkPlan, addr: string): readonly string[] {
+  if (familyOf(addr) === "ipv4") return [];
+  return gateways.filter(gateway => familyOf(gateway) === "ipv6").map(hostPrefix);
 }
 
-/** Routing table and rule in a container's own namespace. */
-const INGRESS_RULE = 100;
-
-function deviceOf(addrs: string, addr: string): string {
-  const rows = JSON.parse(addrs) as readonly {
-    readonly ifname: string;
-    readonly addr_info?: readonly { readonly local?: string }[];
-  }[];
-  return rows.find(row => row.addr_info?.some(({ local }) => local === addr))?.ifname ?? "";
-}
-
-function namesOf(links: string): ReadonlySet<string> {
+/** Devices that `ip -j link show` lists. */
+export function namesOf(links: string): ReadonlySet<string> {
   const rows = JSON.parse(links) as readonly { readonly ifname?: string }[];
   return new Set(rows.map(({ ifname = "" }) => ifname));
-}
-
-function freeDevice(taken: ReadonlySet<string>): string {
-  let number = 0;
-  while (taken.has(`eth${number}`)) number += 1;
-  return `eth${number}`;
 }
 
 /** Network namespaces of overlay networks and what is in them, by the host's own programs. */
@@ -97,11 +100,12 @@ export class Namespaces {
   }
 
   /** What holds for the namespace as a whole; also when it was only half made. */
-  async prepare({ networkId, gateways }: NetworkPlan): Promise<void> {
+  async prepare({ networkId, gateways, families }: NetworkPlan): Promise<void> {
     await this.#inside(networkId, ["sh", "-e", "-c", SYSCTLS]);
+    if (families.includes("ipv6")) await this.#inside(networkId, ["sh", "-e", "-c", SYSCTLS6]);
     await this.#batch("ip", networkId, [
       "link set lo up",
-      ...gateways.map(gateway => `addr replace ${gateway}/32 dev lo`),
+      ...gateways.map(gateway => `addr replace ${hostPrefix(gateway)} dev lo`),
     ]);
   }
 
@@ -130,7 +134,7 @@ export class Namespaces {
   }
 
   /** Link between the host and its ingress namespace; also when it is there already. */
-  async makeUplink(networkId: string): Promise<void> {
+  async makeUplink({ networkId, families }: NetworkPlan): Promise<void> {
     const ns = namespaceOf(networkId);
     const { hostDevice, innerDevice, hostAddr, innerAddr, prefixBits } = UPLINK;
     await this.#quietly(["ip", "link", "del", hostDevice]);
@@ -159,6 +163,25 @@ export class Namespaces {
       ...keys,
     ];
     await this.#commands.run(["sh", "-e", "-c", script.join("\n")]);
+    if (families.includes("ipv6")) await this.#makeUplink6(networkId);
+  }
+
+  async #makeUplink6(networkId: string): Promise<void> {
+    const { hostDevice, innerDevice, hostAddr6, innerAddr6, prefixBits6 } = UPLINK;
+    await this.#commands.run(["sh", "-e", "-c", HOST_SYSCTLS6]);
+    await this.#commands.run([
+      "sh",
+      "-c",
+      `echo 0 >/proc/sys/net/ipv6/conf/${hostDevice}/disable_ipv6`,
+    ]);
+    await this.#batch("ip", null, [
+      `addr add ${hostAddr6}/${prefixBits6} dev ${hostDevice} nodad`,
+      `route replace local ::1/128 dev ${hostDevice} table local metric ${LOOPBACK_METRIC}`,
+    ]);
+    await this.#batch("ip", networkId, [
+      `addr add ${innerAddr6}/${prefixBits6} dev ${innerDevice} nodad`,
+      `route replace ::/0 via ${hostAddr6}`,
+    ]);
   }
 
   async hasUplink(networkId: string): Promise<boolean> {
@@ -172,31 +195,36 @@ export class Namespaces {
 
   /** Runs a batch in its order: what new connections need comes before what sends them there. */
   async apply(networkId: string, batch: Batch): Promise<void> {
-    await this.#forced("ip", networkId, batch.ipEnsure);
+    await this.#forced("ip", networkId, batch.ipEnsure, batch.families);
     await this.#batch("ip", networkId, batch.ipAdd);
     await this.#batch("bridge", networkId, batch.bridgeAdd);
     if (batch.nft !== "") await this.#inside(networkId, ["nft", "-f", "-"], batch.nft);
+    await this.#forced("ip", networkId, batch.ipForget, batch.families);
     await this.#forced("ip", networkId, batch.ipDelete);
     await this.#forced("bridge", networkId, batch.bridgeDelete);
     for (const flows of batch.stale) await this.#forget(networkId, flows);
   }
 
   /** What is there, but for rules; null when the tunnel has no end here. */
-  async read(networkId: string): Promise<Programmed | null> {
+  async read({ networkId, families }: ReadOf): Promise<Programmed | null> {
     const link = await this.#ip(networkId, ["-j", "-d", "link", "show", TUNNEL_DEVICE]).catch(
       () => "",
     );
     const tunnel = parseLink(link);
     if (tunnel === null) return null;
-    const routes = await this.#ip(networkId, ["-j", "route", "show"]);
+    const routes = new Map<string, number>();
+    for (const family of families) {
+      const text = await this.#ip(networkId, [...OF_FAMILY[family], "-j", "route", "show"]);
+      for (const [addr, index] of parseRoutes(text)) routes.set(addr, index);
+    }
     const neighbours = await this.#ip(networkId, ["-j", "neigh", "show", "dev", TUNNEL_DEVICE]);
     const addrs = await this.#ip(networkId, ["-j", "addr", "show", "dev", "lo"]);
     const bridge = ["bridge", "-n", namespaceOf(networkId), "-j", "fdb", "show"];
     const fdb = await this.#commands.run([...bridge, "dev", TUNNEL_DEVICE]);
     return {
       tunnel,
-      peers: parseFdb(fdb, parseNeighbours(neighbours)),
-      routes: parseRoutes(routes),
+      peers: parseFdb(fdb, parseNeighbours(neighbours, families)),
+      routes,
       vips: parseVips(addrs),
       rules: NO_RULES,
     };
@@ -204,7 +232,7 @@ export class Namespaces {
 
   /** The pair of devices that joins a container; its end stays outside for the Engine to take. */
   async plug(plan: NetworkPlan, end: LocalEnd): Promise<void> {
-    const { device, addr, mac } = end;
+    const { device, mac } = end;
     const { mtu } = plan.tunnel;
     const ns = namespaceOf(plan.networkId);
     await this.#quietly(["ip", "link", "del", `${device}c`]);
@@ -213,50 +241,14 @@ export class Namespaces {
     ]);
     await this.#batch("ip", plan.networkId, [
       `link set ${device} up`,
-      `route replace ${addr}/32 dev ${device}`,
-      `neigh replace ${addr} lladdr ${mac} dev ${device} nud permanent`,
+      ...usable(plan, end).flatMap(addr => [
+        ...gatewaysAt(plan, addr).map(gateway => `addr replace ${gateway} dev ${device} nodad`),
+        `route replace ${hostPrefix(addr)} dev ${device}`,
+        `neigh replace ${addr} lladdr ${mac} dev ${device} nud permanent`,
+      ]),
     ]);
     const key = `/proc/sys/net/ipv4/neigh/${device}/proxy_delay`;
     await this.#inside(plan.networkId, ["sh", "-e", "-c", `echo 0 >${key}`]);
-  }
-
-  /** Gives a running container, whose end was lost with its network's namespace, another one. */
-  async plugInto(plan: NetworkPlan, end: LocalEnd, into: RunningContainer): Promise<void> {
-    await this.plug(plan, end);
-    const enter = ["nsenter", `--net=${into.sandbox}`];
-    const outside = `${end.device}c`;
-    await this.#commands.run(["ip", "link", "set", outside, "netns", into.sandbox]);
-    const links = await this.#commands.run([...enter, "ip", "-j", "link", "show"]);
-    const device = freeDevice(namesOf(links));
-    const lines = [
-      `link set ${outside} name ${device}`,
-      `link set ${device} address ${end.mac}`,
-      `addr add ${end.addr}/${into.prefixBits} dev ${device}`,
-      `link set ${device} up`,
-      ...(into.gateway === "" ? [] : [`route replace default via ${into.gateway} dev ${device}`]),
-    ];
-    await this.#commands.run([...enter, "ip", "-batch", "-"], `${lines.join("\n")}\n`);
-  }
-
-  /**
-   * In a container whose default route is the Engine's bridge: what came by the ingress network is
-   * answered by it. A UDP server that is bound to no address would answer from the bridge's.
-   */
-  async answerBy(sandbox: string, way: IngressWay): Promise<void> {
-    const enter = ["nsenter", `--net=${sandbox}`];
-    const text = await this.#commands.run([...enter, "ip", "-j", "-4", "addr", "show"]);
-    const device = deviceOf(text, way.addr);
-    if (device === "") throw new SwarmError("unavailable", `no device has ${way.addr} yet`);
-    const via = `default via ${way.gateway} dev ${device} src ${way.addr}`;
-    const rules = [
-      `rule add pref ${INGRESS_RULE} from ${way.addr} lookup ${INGRESS_RULE}`,
-      ...way.udpPorts.map(
-        port =>
-          `rule add pref ${INGRESS_RULE + 1} ipproto udp sport ${port} lookup ${INGRESS_RULE}`,
-      ),
-    ];
-    const lines = [`route replace ${via} table ${INGRESS_RULE}`, ...rules];
-    await this.#commands.run([...enter, "ip", "-batch", "-"], `${lines.join("\n")}\n`);
   }
 
   async unplug(networkId: string, device: string): Promise<void> {
@@ -271,15 +263,19 @@ export class Namespaces {
 
   /** TCP connections with an address that have neither ended nor begun to. */
   async connections(networkId: string, addr: string): Promise<number> {
-    const command = ["conntrack", "-L", "-p", "tcp", "--state", "ESTABLISHED", "--reply-src", addr];
-    const text = await this.#inside(networkId, command);
+    const which = ["-p", "tcp", "--state", "ESTABLISHED", "--reply-src", addr];
+    const text = await this.#inside(networkId, ["conntrack", "-L", "-f", familyOf(addr), ...which]);
     return text.split("\n").filter(line => line !== "").length;
   }
 
   /** The rules of its table as text that is the same however the kernel orders elements. */
-  async rules(networkId: string, ingress: boolean): Promise<string> {
+  async rules({ networkId, ingress, families }: NetworkPlan): Promise<string> {
     const table = ingress ? INGRESS_TABLE : VIP_TABLE;
-    const text = await this.#inside(networkId, ["nft", "-s", "list", "table", "ip", table]);
+    let text = "";
+    for (const family of families) {
+      const which = ["table", tableFamily(family), table];
+      text += await this.#inside(networkId, ["nft", "-s", "list", ...which]);
+    }
     return inOrder(text);
   }
 
@@ -307,16 +303,20 @@ export class Namespaces {
     program: "ip" | "bridge",
     networkId: string,
     lines: readonly string[],
+    families: readonly IpFamily[] = ["ipv4"],
   ): Promise<void> {
     if (lines.length === 0) return;
-    const command = [program, "-force", "-n", namespaceOf(networkId), "-batch", "-"];
-    await this.#quietly(command, `${lines.join("\n")}\n`);
+    for (const family of families) {
+      const how = [...OF_FAMILY[family], "-force", "-n", namespaceOf(networkId), "-batch", "-"];
+      await this.#quietly([program, ...how], `${lines.join("\n")}\n`);
+    }
   }
 
   async #forget(networkId: string, { originalDst, backend }: StaleFlows): Promise<void> {
     const enter = ["nsenter", `--net=${NETNS_DIR}/${namespaceOf(networkId)}`];
     const flows = ["--orig-dst", originalDst, "--reply-src", backend];
-    await this.#quietly([...enter, "conntrack", "-D", "-p", "udp", ...flows]);
+    const family = ["-f", familyOf(originalDst)];
+    await this.#quietly([...enter, "conntrack", "-D", ...family, "-p", "udp", ...flows]);
   }
 
   /** For what may well fail: there is nothing to delete. */

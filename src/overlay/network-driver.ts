@@ -1,5 +1,8 @@
 import { SwarmError } from "../base/errors.ts";
-import { containerMac, endpointDevice } from "./core/names.ts";
+import { familyOf, type IpFamily } from "../model/ip.ts";
+import type { OverlaySubnet } from "../model/overlay.ts";
+import type { AskedAddress } from "../model/rows.ts";
+import { containerMac, endpointDevice, halvesOf, hostPrefix } from "./core/names.ts";
 import type { LocalEndpoint, LocalState } from "./local-state.ts";
 import { placeKey } from "./naming.ts";
 import type { PluginMethod } from "./plugin-server.ts";
@@ -19,8 +22,10 @@ export interface DriverPorts {
   readonly network: (networkId: string) => {
     readonly internal: boolean;
     readonly ingress: boolean;
-    readonly gateway: string;
+    readonly subnets: readonly OverlaySubnet[];
   } | null;
+  /** Whether this host has IPv6. */
+  readonly ipv6: () => boolean;
   /** Joins the endpoint's devices to the network's namespace. */
   readonly plug: (endpoint: LocalEndpoint) => Promise<void>;
   readonly unplug: (endpoint: LocalEndpoint) => Promise<void>;
@@ -29,7 +34,7 @@ export interface DriverPorts {
   /** Whether managers gave the address to a task, or plain container, of this node. */
   readonly isTasks: (networkId: string, addr: string) => boolean;
   /** An address, CIDR, for a container that brought none. */
-  readonly lease: (networkId: string) => Promise<string>;
+  readonly lease: (networkId: string, asked: AskedAddress) => Promise<string>;
   readonly release: (networkId: string, addr: string) => Promise<void>;
 }
 
@@ -102,7 +107,9 @@ async function createEndpoint({ state }: DriverPorts, request: Request): Promise
   const mac = text(given, "MacAddress") || containerMac(addr);
   const { networkId } = network;
   const device = endpointDevice(id);
-  state.endpoints.set(id, { id, networkId, addr, mac, device, sandbox: "" });
+  const addr6 = text(given, "AddressIPv6").split("/")[0] ?? "";
+  const own6 = addr6 === "" ? {} : { addr6 };
+  state.endpoints.set(id, { id, networkId, addr, ...own6, mac, device, sandbox: "" });
   await state.save();
   return { Interface: text(given, "MacAddress") === "" ? { MacAddress: mac } : {} };
 }
@@ -132,8 +139,39 @@ async function join(ports: DriverPorts, request: Request): Promise<object> {
     // Without one the Engine gives the container its gateway bridge. By the ingress network
     // answers must go back the way their requests came; one with ports of its host as well has the
     // bridge, and rules of its own.
-    ...(engine.ingress && network !== null && !bridged && { Gateway: network.gateway }),
+    ...(engine.ingress && !bridged && defaultRoutes(network?.subnets ?? [], endpoint)),
+    ...(endpoint.addr6 !== undefined && { StaticRoutes: routes6(network?.subnets ?? []) }),
   };
+}
+
+function subnetOf(subnets: readonly OverlaySubnet[], family: IpFamily): OverlaySubnet | undefined {
+  return subnets.find(({ subnet }) => familyOf(subnet) === family);
+}
+
+function defaultRoutes(subnets: readonly OverlaySubnet[], { addr6 }: LocalEndpoint): object {
+  return {
+    ...{ Gateway: subnetOf(subnets, "ipv4")?.gateway ?? "" },
+    ...(addr6 !== undefined && { GatewayIPv6: subnetOf(subnets, "ipv6")?.gateway ?? "" }),
+  };
+}
+
+/** Libnetwork's kinds of routes: by a gateway, and on the container's own link. */
+const NEXT_HOP = 0;
+const CONNECTED = 1;
+
+/** All addresses of the network are behind its gateway. */
+function routes6(subnets: readonly OverlaySubnet[]): readonly object[] {
+  const own = subnetOf(subnets, "ipv6");
+  if (own === undefined) return [];
+  const { subnet, gateway } = own;
+  return [
+    { Destination: hostPrefix(gateway), RouteType: CONNECTED },
+    ...halvesOf(subnet).map(half => ({
+      Destination: half,
+      RouteType: NEXT_HOP,
+      NextHop: gateway,
+    })),
+  ];
 }
 
 async function leave(ports: DriverPorts, request: Request): Promise<object> {
@@ -175,27 +213,30 @@ function requestPool(request: Request): object {
   return { PoolID: `${networkId}/${pool}`, Pool: pool, Data: {} };
 }
 
-function poolOf(request: Request): { readonly networkId: string; readonly prefix: string } {
-  const [networkId = "", , prefix = ""] = text(request, "PoolID").split("/");
-  return { networkId, prefix };
+function poolOf(request: Request): {
+  readonly networkId: string;
+  readonly prefix: string;
+  readonly family: IpFamily;
+} {
+  const [networkId = "", base = "", prefix = ""] = text(request, "PoolID").split("/");
+  return { networkId, prefix, family: familyOf(base) };
 }
 
 async function requestAddress(ports: DriverPorts, request: Request): Promise<object> {
-  const { networkId, prefix } = poolOf(request);
+  const { networkId, prefix, family } = poolOf(request);
   const asked = text(request, "Address");
   const type = text(object(request, "Options"), ADDRESS_TYPE_OPTION);
-  const gateway = type === GATEWAY_REQUEST;
-  if (asked !== "" && !gateway && !ports.isTasks(networkId, asked)) {
-    const text = `the address ${asked} is not this container's: the cluster gives addresses itself`;
-    throw new SwarmError("failed_precondition", text);
-  }
-  if (asked !== "") return { Address: `${asked}/${prefix}`, Data: {} };
-  if (gateway) {
-    const known = ports.network(networkId)?.gateway ?? "";
-    if (known === "") throw new SwarmError("not_found", `network ${networkId} has no gateway`);
+  if (type === GATEWAY_REQUEST) {
+    const known = asked || subnetOf(ports.network(networkId)?.subnets ?? [], family)?.gateway;
+    if (known === undefined)
+      throw new SwarmError("not_found", `network ${networkId} has no gateway`);
     return { Address: `${known}/${prefix}`, Data: {} };
   }
-  return { Address: await ports.lease(networkId), Data: {} };
+  if (asked !== "" && ports.isTasks(networkId, asked)) {
+    return { Address: `${asked}/${prefix}`, Data: {} };
+  }
+  const wish = { family, ...(asked !== "" && { address: asked }) };
+  return { Address: await ports.lease(networkId, wish), Data: {} };
 }
 
 async function releaseAddress(ports: DriverPorts, request: Request): Promise<object> {

@@ -110,7 +110,7 @@ export class NetworkPrograms {
   async #differs(networkId: string, program: Program): Promise<string | null> {
     const { namespaces } = this.#deps;
     if (!(await namespaces.exists(networkId))) return "its namespace is gone";
-    const found = await namespaces.read(networkId);
+    const found = await namespaces.read(program.plan);
     if (found === null) return "its tunnel is gone";
     if (!sameTunnel(found.tunnel, program.programmed.tunnel)) return "its tunnel is another";
     const { ipAdd, bridgeAdd, ipDelete } = diffNetwork(
@@ -120,7 +120,7 @@ export class NetworkPrograms {
     ).batch;
     if (ipAdd.length + bridgeAdd.length + ipDelete.length > 0) return "routes or neighbours";
     if (program.plan.ingress && !(await namespaces.hasUplink(networkId))) return "its uplink";
-    const text = await namespaces.rules(networkId, program.plan.ingress).catch(() => "");
+    const text = await namespaces.rules(program.plan).catch(() => "");
     if (text === "") return "its rules are gone";
     if (program.ruleText === null) program.ruleText = text;
     return text === program.ruleText ? null : "its rules";
@@ -156,7 +156,7 @@ export class NetworkPrograms {
   ): Promise<string | null> {
     if (!changed) return known?.ruleText ?? null;
     // The first text is read at once; later ones when an audit comes, since big tables take time.
-    return known === undefined ? this.#deps.namespaces.rules(plan.networkId, plan.ingress) : null;
+    return known === undefined ? this.#deps.namespaces.rules(plan) : null;
   }
 
   /** What is there, or a namespace just made. */
@@ -166,14 +166,14 @@ export class NetworkPrograms {
     if (!(await namespaces.exists(networkId))) {
       this.#closeDns(networkId);
       await namespaces.create(plan);
-      if (plan.ingress) await namespaces.makeUplink(networkId);
+      if (plan.ingress) await namespaces.makeUplink(plan);
       return nothingYet(plan.tunnel);
     }
     await namespaces.prepare(plan);
     if (plan.ingress && !(await namespaces.hasUplink(networkId))) {
-      await namespaces.makeUplink(networkId);
+      await namespaces.makeUplink(plan);
     }
-    const found = await namespaces.read(networkId);
+    const found = await namespaces.read(plan);
     if (found !== null) return withoutGateways(found, plan);
     await namespaces.makeTunnel(plan);
     return nothingYet(plan.tunnel);

@@ -5,8 +5,8 @@ import type { Logger } from "../base/logger.ts";
 import type { Rng } from "../base/rng.ts";
 import type { AssignedTask } from "../model/assignment.ts";
 import type { NodeQuestion } from "../model/data-path.ts";
-import type { OverlayChange } from "../model/overlay.ts";
-import type { OverlayCapability } from "../model/rows.ts";
+import type { OverlayChange, OverlayNetwork } from "../model/overlay.ts";
+import type { AskedAddress, OverlayCapability } from "../model/rows.ts";
 import type { PreparedNetworks, TaskNetworks } from "../worker/networks.ts";
 import { AuditLog } from "./audit-log.ts";
 import { Caretaker } from "./caretaker.ts";
@@ -29,6 +29,7 @@ import { PluginServer } from "./plugin-server.ts";
 import { probeHost, underlayMtu } from "./probe.ts";
 import { Prober } from "./prober.ts";
 import { Reports } from "./reports.ts";
+import { Sandboxes } from "./sandboxes.ts";
 import { TaskPlaces } from "./task-places.ts";
 
 /** Tables reach the disk so long after a change: managers send them again anyway. */
@@ -76,6 +77,7 @@ export class Overlay implements TaskNetworks {
   #started: Promise<void> = Promise.resolve();
   #problem = "";
   #mtu = 0;
+  #ipv6 = false;
   /** Managers have said what is this node's: what else is here is left over. */
   #confirmed = false;
   #saveTimer: Timer | null = null;
@@ -111,12 +113,14 @@ export class Overlay implements TaskNetworks {
       state,
       table: this.#table,
       namespaces: this.#namespaces,
+      sandboxes: new Sandboxes({ ...deps, namespaces: this.#namespaces }),
       programs: this.#programs,
       mesh: this.#mesh,
       leases: this.#leases,
     };
     const problem = (): string => this.#problem;
-    this.#places = new TaskPlaces(options, { ...parts, meshLane: this.#meshLane, problem });
+    const ipv6 = (): boolean => this.#ipv6;
+    this.#places = new TaskPlaces(options, { ...parts, meshLane: this.#meshLane, ipv6, problem });
     const confirmed = (): boolean => this.#confirmed;
     this.#caretaker = new Caretaker({ ...parts, host: this.#host, confirmed });
     const prober = new Prober({
@@ -133,7 +137,8 @@ export class Overlay implements TaskNetworks {
       unplug: ({ networkId, device }: LocalEndpoint) => this.#namespaces.unplug(networkId, device),
       sync: (networkId: string) => this.#programs.sync(networkId),
       isTasks: (networkId: string, addr: string) => this.#places.isTasks(networkId, addr),
-      lease: (networkId: string) => this.#leases.take(networkId),
+      ipv6,
+      lease: (networkId: string, asked: AskedAddress) => this.#leases.take(networkId, asked),
       release: (networkId: string, addr: string) => this.#leases.release(networkId, addr),
     };
     const methods = { ...networkDriverMethods(ports), ...ipamMethods(ports) };
@@ -158,6 +163,7 @@ export class Overlay implements TaskNetworks {
     const facts = await probeHost(commands);
     for (const warning of facts.warnings) logger.warn("overlay networks are limited", { warning });
     this.#problem = facts.problem;
+    this.#ipv6 = facts.ipv6;
     this.#mtu = await underlayMtu(this.#options.addr);
     if (this.#problem === "") {
       const tables = await this.#state.loadTables();
@@ -307,6 +313,7 @@ export class Overlay implements TaskNetworks {
       nodeId: this.#options.nodeId,
       joined: this.#state.joined(),
       used: this.#state.used(),
+      ipv6: this.#ipv6,
       underlay: { mtu: this.#mtu },
       mesh: this.#mesh.facts,
     };
@@ -317,16 +324,14 @@ export class Overlay implements TaskNetworks {
     const ingress = plans.find(plan => plan.ingress);
     const ports = [...(ingress?.ports.keys() ?? [])].sort();
     const addr = ingress === undefined ? "" : this.#options.addr;
-    return { addr, ports, guardedPort: ENCRYPTED_PORT };
+    const ipv6 = ingress?.families.includes("ipv6") ?? false;
+    return { addr, ipv6, ports, guardedPort: ENCRYPTED_PORT };
   }
 
   #networkFacts(
     networkId: string,
-  ): { readonly internal: boolean; readonly ingress: boolean; readonly gateway: string } | null {
-    const network = this.#table.network(networkId)?.network;
-    if (network === undefined) return null;
-    const gateway = network.subnets[0]?.gateway ?? "";
-    return { internal: network.internal, ingress: network.ingress, gateway };
+  ): Pick<OverlayNetwork, "internal" | "ingress" | "subnets"> | null {
+    return this.#table.network(networkId)?.network ?? null;
   }
 
   async #plug(endpoint: LocalEndpoint): Promise<void> {

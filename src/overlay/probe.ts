@@ -2,12 +2,15 @@ import { readdir, readFile } from "node:fs/promises";
 import { networkInterfaces } from "node:os";
 import { errorMessage } from "../base/errors.ts";
 import type { Commands } from "./commands.ts";
+import { UPLINK } from "./core/names.ts";
 import { vipTable } from "./core/nft.ts";
 
 /** What this host has for overlay networks. */
 export interface HostFacts {
   /** Why there can be none here; empty: there can. */
   readonly problem: string;
+  /** Containers can have IPv6 addresses, and published ports answer on those of the host. */
+  readonly ipv6: boolean;
   /** What works less well, and why. */
   readonly warnings: readonly string[];
 }
@@ -45,7 +48,26 @@ export async function probeHost(commands: Commands): Promise<HostFacts> {
     ),
   );
   const problem = (await missingPrograms(commands)) || (await missingFeatures(commands));
-  return { problem, warnings: (await wanted).filter(warning => warning !== "") };
+  const without6 = problem === "" ? await missingIpv6(commands) : problem;
+  const warnings = (await wanted).filter(warning => warning !== "");
+  if (without6 !== "" && problem === "") {
+    warnings.push(`IPv6 is off in overlay networks on this host: ${without6}`);
+  }
+  return { problem, ipv6: without6 === "", warnings };
+}
+
+async function missingIpv6(commands: Commands): Promise<string> {
+  const ns = PROBE_NAMESPACE;
+  try {
+    await commands.run(["test", "-d", "/proc/sys/net/ipv6"]);
+    await commands.run(["ip", "netns", "add", ns]);
+    await commands.run(inProbe(["nft", "-f", "-"]), vipTable(UPLINK.hostAddr6));
+    return "";
+  } catch (error) {
+    return errorMessage(error);
+  } finally {
+    await succeeds(commands, ["ip", "netns", "del", ns]);
+  }
 }
 
 async function missingPrograms(commands: Commands): Promise<string> {

@@ -91,13 +91,14 @@ function ofPlan(plan: NetworkPlan): ProgramSummary {
 }
 
 function ofProgrammed(plan: NetworkPlan, now: Programmed): ProgramSummary {
-  const slots = [...now.rules.slots.values()];
+  const { ipv4, ipv6 } = now.rules;
+  const slots = [...ipv4.slots.values(), ...ipv6.slots.values()];
   return {
     hosts: now.peers.size,
     routes: now.routes.size,
-    locals: plan.ingress ? plan.locals.size : now.rules.self.size,
+    locals: plan.ingress ? plan.locals.size : ipv4.self.size + ipv6.self.size,
     vips: now.vips.size,
-    ports: plan.ingress ? now.rules.slots.size : 0,
+    ports: plan.ingress ? ipv4.slots.size : 0,
     backends: slots.reduce((sum, list) => sum + list.length, 0),
   };
 }

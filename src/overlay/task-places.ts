@@ -3,7 +3,14 @@ import { type Clock, sleep } from "../base/clock.ts";
 import { errorMessage, SwarmError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
 import type { AssignedTask } from "../model/assignment.ts";
-import { type OverlayNetwork, withoutPrefix } from "../model/overlay.ts";
+import { familyOf, type IpFamily } from "../model/ip.ts";
+import {
+  addressesOf,
+  byFamily,
+  type OverlayNetwork,
+  type OverlaySubnet,
+  withoutPrefix,
+} from "../model/overlay.ts";
 import type { NetworkAttachment } from "../model/rows.ts";
 import type { PortConfig } from "../model/service-spec.ts";
 import type { PreparedNetworks } from "../worker/networks.ts";
@@ -16,6 +23,7 @@ import type { Mesh } from "./mesh.ts";
 import type { Namespaces } from "./namespaces.ts";
 import { placeKey } from "./naming.ts";
 import type { NetworkPrograms } from "./network-programs.ts";
+import type { Sandboxes } from "./sandboxes.ts";
 
 /** How long a network may take to come here for a plain container. */
 const ATTACH_TIMEOUT_MS = 5_000;
@@ -28,11 +36,14 @@ export interface TaskPlacesDeps {
   readonly table: OverlayTable;
   readonly state: LocalState;
   readonly namespaces: Namespaces;
+  readonly sandboxes: Sandboxes;
   readonly programs: NetworkPrograms;
   readonly mesh: Mesh;
   readonly meshLane: Lane;
   readonly leases: LocalLeases;
   readonly engine: EngineSide;
+  /** Whether this host has IPv6. */
+  readonly ipv6: () => boolean;
   /** Why there are no overlay networks here; empty: there are. */
   readonly problem: () => string;
   readonly clock: Clock;
@@ -60,13 +71,15 @@ export class TaskPlaces {
     }
     const network = await this.#ready(networkId, signal);
     await withSignal(this.#deps.engine.ensure(network, signal), signal);
-    return { gateway: network.subnets[0]?.gateway ?? "" };
+    return { gateway: gatewayOf(network, "ipv4") };
   }
 
   /** Whether managers gave the address to a task of this node. */
   isTasks(networkId: string, addr: string): boolean {
     const endpoints = this.#deps.table.network(networkId)?.endpoints.values() ?? [];
-    return [...endpoints].some(one => one.addr === addr && one.nodeId === this.#nodeId);
+    return [...endpoints].some(
+      one => one.nodeId === this.#nodeId && addressesOf(one).includes(addr),
+    );
   }
 
   async prepare({ task, spec }: AssignedTask, signal: AbortSignal): Promise<PreparedNetworks> {
@@ -81,10 +94,11 @@ export class TaskPlaces {
     for (const attachment of ordered) {
       const network = await this.#ready(attachment.networkId, signal);
       const networkId = await withSignal(this.#deps.engine.ensure(network, signal), signal);
-      const addr = withoutPrefix(attachment.addresses[0] ?? "");
+      const { addr, addr6 } = byFamily(attachment.addresses);
       // Aliases are answered by this cluster's own name server, for all tasks of the service.
-      endpoints.push({ networkId, endpoint: { IPAMConfig: { IPv4Address: addr } } });
-      if (!network.ingress) nameserver ||= network.subnets[0]?.gateway ?? "";
+      const own6 = this.#deps.ipv6() && addr6 !== undefined ? { IPv6Address: addr6 } : {};
+      endpoints.push({ networkId, endpoint: { IPAMConfig: { IPv4Address: addr, ...own6 } } });
+      if (!network.ingress) nameserver ||= gatewayOf(network, "ipv4");
     }
     await this.#keepNameservers(ordered, own);
     await this.#keepBridged(ordered, spec.EndpointSpec?.Ports ?? []);
@@ -98,8 +112,15 @@ export class TaskPlaces {
       const all = [...this.#deps.state.endpoints.values()];
       const place = all.find(one => one.networkId === networkId && one.addr === addr);
       if (udpPorts === undefined || place === undefined) continue;
-      const gateway = this.#deps.table.network(networkId)?.network.subnets[0]?.gateway ?? "";
-      await this.#deps.namespaces.answerBy(place.sandbox, { addr, gateway, udpPorts });
+      const network = this.#deps.table.network(networkId)?.network;
+      if (network === undefined) continue;
+      await this.#deps.sandboxes.answerBy(place.sandbox, {
+        addr,
+        gateway: gatewayOf(network, "ipv4"),
+        addr6: place.addr6,
+        gateway6: gatewayOf(network, "ipv6"),
+        udpPorts,
+      });
     }
   }
 
@@ -126,7 +147,9 @@ export class TaskPlaces {
     const { clock, logger } = this.#deps;
     const joined = this.#deps.state.joined();
     const places = task.networks
-      .map(({ networkId, addresses }) => ({ networkId, addr: withoutPrefix(addresses[0] ?? "") }))
+      .flatMap(({ networkId, addresses }) =>
+        addresses.map(address => ({ networkId, addr: withoutPrefix(address) })),
+      )
       .filter(({ networkId, addr }) => joined.get(networkId)?.has(addr));
     const untilMs = clock.monoMs() + QUIESCE_TIMEOUT_MS;
     try {
@@ -160,9 +183,14 @@ export class TaskPlaces {
     if (this.#deps.table.hosts.get(this.#nodeId) === undefined) {
       throw new SwarmError("unavailable", "this node has no index in the data path yet");
     }
+    const isV4 = ({ subnet }: OverlaySubnet): boolean => familyOf(subnet) === "ipv4";
+    if (!this.#deps.ipv6() && !network.ingress && !network.subnets.every(isV4)) {
+      const text = `network ${network.name} has IPv6, and this node's kernel or nftables has not`;
+      throw new SwarmError("failed_precondition", text);
+    }
     if (network.encrypted) await withSignal(this.#deps.meshLane.request(), signal);
     await withSignal(this.#deps.programs.sync(networkId), signal);
-    return network;
+    return this.#deps.ipv6() ? network : { ...network, subnets: network.subnets.filter(isV4) };
   }
 
   async #keepNameservers(
@@ -186,4 +214,8 @@ export class TaskPlaces {
     const text = `overlay networks are not available on this node: ${problem}`;
     throw new SwarmError("failed_precondition", text);
   }
+}
+
+function gatewayOf(network: OverlayNetwork, family: IpFamily): string {
+  return network.subnets.find(({ gateway }) => familyOf(gateway) === family)?.gateway ?? "";
 }

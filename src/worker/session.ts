@@ -6,7 +6,7 @@ import { errorMessage, SwarmError, toSwarmError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
 import { type Rng, randomInt } from "../base/rng.ts";
 import type { AgentPort, AssignmentChange, LogSubscription } from "../model/assignment.ts";
-import type { NodeRole } from "../model/rows.ts";
+import type { AskedAddress, NodeRole } from "../model/rows.ts";
 import type { TaskState } from "../model/task-state.ts";
 import type {
   Assignments,
@@ -59,6 +59,12 @@ export interface SessionDeps {
   readonly clock: Clock;
   readonly rng: Rng;
   readonly logger: Logger;
+}
+
+/** An address, CIDR, and the row that holds it. */
+interface LeasedAddress {
+  readonly taskId: string;
+  readonly address: string;
 }
 
 /**
@@ -149,8 +155,8 @@ export class SessionClient {
   }
 
   /** An address on an attachable network. Throws `unavailable` while there is no session. */
-  lease(networkId: string): Promise<{ readonly taskId: string; readonly address: string }> {
-    return this.#leader().lease(networkId);
+  lease(networkId: string, asked: AskedAddress): Promise<LeasedAddress> {
+    return this.#leader().lease(networkId, asked);
   }
 
   /** Gives it back. Throws `unavailable` while there is no session. */
@@ -236,12 +242,13 @@ class Session {
     await Promise.race([this.#answered.promise, waited]);
   }
 
-  lease(networkId: string): Promise<{ readonly taskId: string; readonly address: string }> {
+  lease(networkId: string, asked: AskedAddress): Promise<LeasedAddress> {
+    const request = { networkId, ipv6: asked.family === "ipv6", address: asked.address ?? "" };
     return new Promise((resolve, reject) => {
       const deadline = this.#deps.clock.nowMs() + LEASE_TIMEOUT_MS;
       const client = this.#client;
       if (client === null) return reject(new SwarmError("unavailable", "no manager answers"));
-      client.leaseAddress({ networkId }, new Metadata(), { deadline }, (error, lease) => {
+      client.leaseAddress(request, new Metadata(), { deadline }, (error, lease) => {
         if (error !== null) reject(this.#deps.toError(error));
         else resolve(lease);
       });

@@ -18,6 +18,7 @@ export class LabHost {
   readonly name: string;
   readonly role: HostRole;
   readonly addr: string;
+  readonly addr6: string;
   readonly paths: HostPaths;
   readonly #lab: LabContext;
   readonly #plan: HostPlan;
@@ -26,6 +27,7 @@ export class LabHost {
     this.name = plan.name;
     this.role = plan.role;
     this.addr = plan.addr;
+    this.addr6 = plan.addr6;
     this.paths = hostPaths(lab.dir, plan.name);
     this.#lab = lab;
     this.#plan = plan;

@@ -3,6 +3,7 @@ import {
   BRIDGE,
   blockedPairs,
   CLIENT_ADDR,
+  CLIENT_ADDR6,
   type HostPlan,
   hostScope,
   planHosts,
@@ -16,6 +17,7 @@ import { describeFailure, must, run } from "./run.ts";
  */
 
 const PREFIX_BITS = 24;
+const PREFIX_BITS6 = 64;
 const TABLE = "lab";
 
 /** Frames of every protocol, ARP too, pass this chain on their way from port to port. */
@@ -36,6 +38,7 @@ export async function createUnderlay(dir: string): Promise<void> {
     `link add ${BRIDGE} type bridge mcast_snooping 0`,
     `link set ${BRIDGE} up`,
     `addr add ${CLIENT_ADDR}/${PREFIX_BITS} dev ${BRIDGE}`,
+    `addr add ${CLIENT_ADDR6}/${PREFIX_BITS6} dev ${BRIDGE} nodad`,
   ]);
   await inUnderlay(dir, "lab", ["nft", "-f", "-"], SWITCH_RULES);
 }
@@ -53,6 +56,7 @@ export async function attachHost(dir: string, host: HostPlan, isCut: boolean): P
     "link set lo up",
     `link set eth0 address ${host.mac}`,
     `addr add ${host.addr}/${PREFIX_BITS} dev eth0`,
+    `addr add ${host.addr6}/${PREFIX_BITS6} dev eth0 nodad`,
     "link set eth0 up",
   ]);
 }

@@ -11,9 +11,11 @@ export const MAX_WORKERS = 100;
 export const BRIDGE = "br0";
 /** The underlay's own address: from it a client outside the cluster reaches every host. */
 export const CLIENT_ADDR = "10.77.0.254";
+export const CLIENT_ADDR6 = "fd77::fe";
 export const CLUSTER_PORT = 2377;
 
 const SUBNET = "10.77.0";
+const SUBNET6 = "fd77::";
 const FIRST_WORKER_INDEX = 100;
 const TAG_LENGTH = 6;
 /** `sun_path` of a Unix socket, less its closing zero. */
@@ -27,6 +29,8 @@ export interface HostPlan {
   /** Last byte of the address: managers 1.., workers 101... */
   readonly index: number;
   readonly addr: string;
+  /** For clients of published ports; the hosts themselves speak IPv4 to each other. */
+  readonly addr6: string;
   readonly mac: string;
 }
 
@@ -69,7 +73,8 @@ export function planHost(name: string): HostPlan {
   const role = match[1] === "m" ? "manager" : "worker";
   const index = Number(match[2]) + (role === "manager" ? 0 : FIRST_WORKER_INDEX);
   const hex = index.toString(16).padStart(2, "0");
-  return { name, role, index, addr: `${SUBNET}.${index}`, mac: `02:77:00:00:00:${hex}` };
+  const mac = `02:77:00:00:00:${hex}`;
+  return { name, role, index, addr: `${SUBNET}.${index}`, addr6: SUBNET6 + hex, mac };
 }
 
 export function planHosts(managers: number, workers: number): HostPlan[] {

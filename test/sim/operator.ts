@@ -51,7 +51,7 @@ export class Operator {
     const { manager } = first;
     if (manager === null) throw new Error("the first manager runs");
     const { view } = manager.store;
-    await this.submit([createIngress(view, ADDRESSES, "ingress")]);
+    await this.submit([createIngress(view, { ...ADDRESSES, id: "cluster" }, "ingress")]);
     for (const host of others) await this.join(host);
     for (const worker of workers) {
       await this.submit([{ op: "create", table: "nodes", row: aNode({ id: worker.nodeId }) }]);

@@ -51,13 +51,17 @@ export async function requestMany(lab: Lab, urls: readonly string[], count: numb
 
 /** Answers each datagram with the address it came from. */
 const UDP_ECHO = `
-const socket = require("node:dgram").createSocket("udp4");
-socket.on("message", (_, from) => socket.send(from.address, from.port, from.address));
-socket.bind(7, () => console.log("ready"));
+const { createSocket } = require("node:dgram");
+let open = 0;
+for (const options of [{ type: "udp4" }, { type: "udp6", ipv6Only: true }]) {
+  const socket = createSocket(options);
+  socket.on("message", (_, from) => socket.send(from.address, from.port, from.address));
+  socket.bind(7, () => { open += 1; if (open === 2) console.log("ready"); });
+}
 `;
 const UDP_ASK = `
 const [host, port] = JSON.parse(process.argv[1]);
-const socket = require("node:dgram").createSocket("udp4");
+const socket = require("node:dgram").createSocket(host.includes(":") ? "udp6" : "udp4");
 setTimeout(() => { console.log("no answer"); process.exit(); }, 3000);
 socket.on("message", text => { console.log(String(text)); process.exit(); });
 socket.send("x", port, host);

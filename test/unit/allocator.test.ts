@@ -6,6 +6,7 @@ import { RngIdSource } from "../../src/base/ids.ts";
 import { SeededRng } from "../../src/base/rng.ts";
 import { createIngress } from "../../src/control/core/network-plan.ts";
 import type { Change } from "../../src/model/change.ts";
+import type { IpFamily } from "../../src/model/ip.ts";
 import type { Network, Task } from "../../src/model/rows.ts";
 import type { ServiceSpec } from "../../src/model/service-spec.ts";
 import type { TaskState } from "../../src/model/task-state.ts";
@@ -142,6 +143,30 @@ t.test("services get an address on each network, tasks too, ingress first", asyn
   t.same(world.addresses(other), ["a 10.0.1.4/24"]);
 });
 
+t.test("on a network of both families each owner has an address of each", async t => {
+  const subnets = [
+    { subnet: "10.4.0.0/24", gateway: "10.4.0.1" },
+    { subnet: "fd00:4::/64", gateway: "fd00:4::1" },
+  ];
+  const world = new World({ id: "in", spec: INGRESS, subnets }, { id: "a", subnets });
+  const Ports = [{ TargetPort: 80, PublishedPort: 8080 }];
+  world.service("web", { ...on("a"), EndpointSpec: { Ports } });
+  const task = world.task("web");
+  world.plan();
+  t.same(world.vips("web"), ["in 10.4.0.2/24", "a 10.4.0.2/24", "a fd00:4::2/64"]);
+  t.same(world.addresses(task), ["in 10.4.0.3/24,fd00:4::2/64", "a 10.4.0.3/24,fd00:4::3/64"]);
+  const tiny = [subnets[0], { subnet: "fd00:5::/126", gateway: "fd00:5::1" }];
+  const small = new World({ id: "a", subnets: tiny.flatMap(one => one ?? []) });
+  small.service("rr", { ...on("a"), EndpointSpec: { Mode: "dnsrr" } });
+  const [first, second] = [small.task("rr"), small.task("rr")];
+  small.plan();
+  t.same(small.addresses(first), ["a 10.4.0.2/24,fd00:5::2/126"]);
+  t.equal(small.at(second)?.status.err, "no free IPv6 address on network a: 1 are in use");
+  small.becomes(first, "failed");
+  small.plan();
+  t.same(small.addresses(second), ["a 10.4.0.3/24,fd00:5::2/126"], "what it had it keeps");
+});
+
 t.test("an update keeps what it can and gives back the rest", async t => {
   const world = new World({ id: "a" }, { id: "b" }, { id: "c" });
   world.service("web", on("a", "b"));
@@ -171,7 +196,7 @@ t.test("addresses wait for the end of a task, and the waiting for addresses", as
   const [first = "", last = ""] = [tasks[0], tasks[5]];
   t.same(world.addresses(first), ["a 10.9.0.2/29"]);
   t.equal(world.at(last)?.status.state, "new");
-  t.equal(world.at(last)?.status.err, "no free address on network a");
+  t.equal(world.at(last)?.status.err, "no free IPv4 address on network a: 5 are in use");
   world.becomes(first, "running");
   world.plan();
   t.equal(world.at(last)?.status.state, "new", "nothing came free");
@@ -188,7 +213,7 @@ t.test("without an ingress network, published ports wait for one", async t => {
   const task = world.task("web");
   world.plan();
   t.equal(world.at(task)?.status.state, "new");
-  const pool = { defaultAddrPool: ["10.0.0.0/8"], subnetSize: 24 };
+  const pool = { id: "c", defaultAddrPool: ["10.0.0.0/8"], subnetSize: 24 };
   world.store.put(createIngress(world.store.view, pool, "in"));
   world.plan();
   t.same(world.vips("web"), ["in 10.0.0.2/24"]);
@@ -198,10 +223,10 @@ t.test("without an ingress network, published ports wait for one", async t => {
 
 t.test("a pool gives every address once, in its range, never a reserved one", async t => {
   const meta = { version: 1, createdAtMs: 1, updatedAtMs: 1 };
-  const all = (network: Network): string[] => {
-    const pool = new AddressPool(network);
+  const all = (network: Network, family: IpFamily = "ipv4"): string[] => {
+    const pool = new AddressPool(network, family);
     const found: string[] = [];
-    for (let address = pool.take(); address !== null; address = pool.take()) found.push(address);
+    for (let one = pool.take("a"); one !== null; one = pool.take("a")) found.push(one);
     return found;
   };
   const subnet = { subnet: "10.1.0.0/28", gateway: "10.1.0.9" };
@@ -218,21 +243,33 @@ t.test("a pool gives every address once, in its range, never a reserved one", as
     "10.1.0.13/28",
     "10.1.0.14/28",
   ]);
+  const six = { subnet: "fd00:1::/125", gateway: "fd00:1::3" };
+  const dual = { ...network, subnets: [subnet, six] };
+  t.equal(all(dual).length, 13);
+  t.same(
+    all(dual, "ipv6"),
+    ["1", "2", "4", "5", "6"].map(last => `fd00:1::${last}/125`),
+  );
   const two = { ...network, subnets: [subnet, { subnet: "10.2.0.0/30", gateway: "10.2.0.1" }] };
   t.equal(all(two).at(-1), "10.2.0.2/30");
   t.same(all({ ...network, subnets: [{ subnet: "fd00::/64", gateway: "fd00::1" }] }), []);
-  const pool = new AddressPool(network);
-  const given = pool.take() ?? "";
-  pool.release(given);
-  t.not(pool.take(), given, "one given back is not the next one's at once");
+  const pool = new AddressPool(network, "ipv4");
+  const given = pool.take("a") ?? "";
+  pool.release(given, "b");
+  t.same(pool.claim(given, "b"), { owner: "a" }, "only its owner gives it back");
+  pool.release(given, "a");
+  t.not(pool.take("a"), given, "one given back is not the next one's at once");
 });
 
 t.test("no address ever has two owners and none is lost", async t => {
   const step = fc.record({ kind: fc.nat(8), pick: fc.nat(30) });
   fc.assert(
     fc.property(fc.array(step, { maxLength: 60 }), steps => {
-      const subnets = [{ subnet: "10.3.0.0/27", gateway: "10.3.0.1" }];
-      const world = new World({ id: "a", subnets }, { id: "b", subnets });
+      const subnets = [
+        { subnet: "10.3.0.0/27", gateway: "10.3.0.1" },
+        { subnet: "fd00:3::/123", gateway: "fd00:3::1" },
+      ];
+      const world = new World({ id: "a", subnets }, { id: "b", subnets: subnets.slice(0, 1) });
       let services = 0;
       for (const { kind, pick } of steps) {
         services += act(world, kind, pick, services);
@@ -247,7 +284,7 @@ t.test("no address ever has two owners and none is lost", async t => {
       world.service("last", { ...on("a"), EndpointSpec: { Mode: "dnsrr" } });
       for (let i = 0; i < 29; i += 1) world.task("last");
       world.plan();
-      t.equal(world.owners().size, 29, "every address is free again");
+      t.equal(world.owners().size, 2 * 29, "every address is free again");
     }),
     { numRuns: 40 },
   );

@@ -1,7 +1,9 @@
 import t from "tap";
+import { planNetwork } from "../../src/control/core/network-plan.ts";
+import type { Network } from "../../src/model/rows.ts";
 import { anId, aSpec, create, never, refusal } from "../support/control-calls.ts";
 import { controlRig, SELF_ID } from "../support/control-rig.ts";
-import { aNode, aStatus, aTask } from "../support/rows.ts";
+import { aCluster, aNetwork, aNode, aStatus, aTask } from "../support/rows.ts";
 
 t.test("node roles change only while a quorum remains", async t => {
   const rig = controlRig();
@@ -238,13 +240,6 @@ t.test("networks get addresses and ids that nobody else has", async t => {
   const wide = { Subnet: "10.0.2.0/23", Gateway: "10.0.2.9" };
   t.same(await make({ Name: "c", ...ipam(wide) }), [4098, "10.0.2.0/23", "10.0.2.9"]);
   t.same(await make({ Name: "d" }), [4099, "10.0.4.0/24", "10.0.4.1"], "after what is taken");
-  t.same(await make({ Name: "e", ...ipam({ Subnet: "fd00:1::/64" }, { Subnet: "10.9.0.0/16" }) }), [
-    4100,
-    "fd00:1::/64",
-    "fd00:1::1",
-    "10.9.0.0/16",
-    "10.9.0.1",
-  ]);
   await rig.client.call("network.remove", { ref: "a" }, never);
   t.same(await make({ Name: "f" }), [4097, "10.0.1.0/24", "10.0.1.1"], "freed with its network");
   t.equal(
@@ -254,6 +249,48 @@ t.test("networks get addresses and ids that nobody else has", async t => {
     }),
     "400 rpc error: code = FailedPrecondition desc = subnet 10.0.3.0/24: Pool overlaps with other one on this address space",
   );
+});
+
+t.test("a network with IPv6 has a subnet of each family", async t => {
+  const rig = controlRig();
+  const id = "0123456789abcdefghijklmno";
+  const row = { ...aCluster(), id, defaultAddrPool: ["10.0.0.0/8"] };
+  const subnets = (spec: Network["spec"]): readonly string[] => {
+    const found = planNetwork(rig.store.view, row, spec).subnets;
+    return found.flatMap(({ subnet, gateway }) => [subnet, gateway]);
+  };
+  const own = (...Config: object[]): Network["spec"] => ({
+    Name: "n",
+    EnableIPv6: true,
+    IPAM: { Config },
+  });
+  const [v4, gateway4, v6 = "", gateway6] = subnets(own());
+  t.same([v4, gateway4], ["10.0.0.0/24", "10.0.0.1"]);
+  t.match(v6, /^fd[0-9a-f]{2}:[0-9a-f:]+::\/64$/, "unique local, the cluster's own");
+  t.equal(gateway6, `${v6.replace("/64", "")}1`);
+  t.same(subnets(own({ Subnet: "fd00:1::5/64" })), [v4, gateway4, "fd00:1::/64", "fd00:1::1"]);
+  const asked = [{ Subnet: "FD00:1:0::/64", Gateway: "fd00:1::00ff" }, { Subnet: "10.9.0.0/16" }];
+  t.same(subnets(own(...asked)), ["fd00:1::/64", "fd00:1::ff", "10.9.0.0/16", "10.9.0.1"]);
+  t.same(subnets(own({ Subnet: "10.9.0.0/16" })).slice(2), [v6, gateway6]);
+  rig.store.put({
+    op: "create",
+    table: "networks",
+    row: aNetwork({ id: "one", subnets: [{ subnet: v6, gateway: gateway6 ?? "" }] }),
+  });
+  const [, , second = ""] = subnets(own());
+  t.not(second, v6, "each network another one");
+  t.equal(second.slice(0, 14), v6.slice(0, 14), "of one site");
+  t.throws(() => subnets(own({ Subnet: v6 })), /Pool overlaps/);
+  const refused = (spec: object): Promise<string> =>
+    refusal(rig, "network.create", { id: anId(), spec: { Name: "g", ...spec } });
+  const subnet6 = { IPAM: { Config: [{ Subnet: "fd00:1::/64" }] } };
+  t.match(
+    await refused(subnet6),
+    /subnet fd00:1::\/64 is IPv6, and the network is not: add --ipv6/,
+  );
+  t.match(await refused({ EnableIPv4: false }), /always has IPv4 addresses/);
+  const tiny = { EnableIPv6: true, IPAM: { Config: [{ Subnet: "fd00:1::/127" }] } };
+  t.match(await refused(tiny), /too small/);
 });
 
 t.test("an address pool that is used up says so", async t => {

@@ -370,23 +370,26 @@ t.test("a plain container has an address of the cluster's, and a place in the ta
     while (!done) await world.clock.advance(20);
     return watched;
   };
-  const first = await settled(leases.take("n1", "att", signal));
+  const first = await settled(leases.take("n1", "att", { family: "ipv4" }, signal));
   t.equal(first.address, "10.0.9.2/29");
   t.same(n1.table.networkIds(), ["att"], "its node has the network");
   t.match(n1.table.network("att")?.endpoints.get(`att/${first.taskId}`), { addr: "10.0.9.2" });
-  const second = await settled(leases.take("n2", "att", signal));
+  const second = await settled(leases.take("n2", "att", { family: "ipv4" }, signal));
   t.not(second.address, first.address);
   t.equal(n1.table.network("att")?.endpoints.size, 2, "and so do the others see it");
   await t.rejects(leases.release("n2", first.taskId, signal), { code: "permission_denied" });
   await leases.release("n1", first.taskId, signal);
   t.same(n1.table.networkIds(), [], "nothing is left of it");
   t.equal(n2.table.network("att")?.endpoints.size, 1);
-  for (let i = 0; i < 4; i += 1) await settled(leases.take("n1", "att", signal));
-  await t.rejects(settled(leases.take("n1", "att", signal)), {
+  for (let i = 0; i < 4; i += 1)
+    await settled(leases.take("n1", "att", { family: "ipv4" }, signal));
+  await t.rejects(settled(leases.take("n1", "att", { family: "ipv4" }, signal)), {
     code: "resource_exhausted",
-    message: "no free address on network att",
+    message: "no free IPv4 address on network att: 5 are in use",
   });
-  await t.rejects(leases.take("n1", "net1", signal), { code: "permission_denied" });
-  await t.rejects(leases.take("n1", "none", signal), { code: "not_found" });
+  await t.rejects(leases.take("n1", "net1", { family: "ipv4" }, signal), {
+    code: "permission_denied",
+  });
+  await t.rejects(leases.take("n1", "none", { family: "ipv4" }, signal), { code: "not_found" });
   await world.end();
 });

@@ -89,7 +89,12 @@ t.test("addresses and names", async t => {
   const all = planHosts(MAX_MANAGERS, MAX_WORKERS);
 
   t.test("are fixed by the host's name", async t => {
-    t.match(planHost("m1"), { addr: "10.77.0.1", role: "manager", mac: "02:77:00:00:00:01" });
+    t.match(planHost("m1"), {
+      addr: "10.77.0.1",
+      addr6: "fd77::01",
+      role: "manager",
+      mac: "02:77:00:00:00:01",
+    });
     t.match(planHost("w2"), { addr: "10.77.0.102", role: "worker", mac: "02:77:00:00:00:66" });
     t.same(
       all.map(host => planHost(host.name)),

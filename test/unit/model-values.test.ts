@@ -1,7 +1,8 @@
+import fc from "fast-check";
 import t from "tap";
 import { errorMessage } from "../../src/base/errors.ts";
 import { matchesConstraints, parseConstraints } from "../../src/model/constraint.ts";
-import { networkContains, parseCidr, parseHostIp, parseIp } from "../../src/model/ip.ts";
+import { ipText, networkContains, parseCidr, parseHostIp, parseIp } from "../../src/model/ip.ts";
 import { parseDurationMs } from "../../src/model/labels.ts";
 import { isImageReference, parseImageReference } from "../../src/model/reference.ts";
 import { formatBytes, formatCpus, GIB, parseBytes, parseCpus } from "../../src/model/resources.ts";
@@ -120,6 +121,29 @@ t.test("IP addresses", async t => {
   for (const text of ["10.0.0.0", "10.0.0.0/33", "::/129", "x/8", "10.0.0.0/-1"]) {
     t.equal(parseCidr(text), null, text);
   }
+});
+
+t.test("addresses are written as RFC 5952 has it, and read back", async t => {
+  for (const [text, canonical] of [
+    ["2001:DB8:0:0:1:0:0:1", "2001:db8::1:0:0:1"],
+    ["2001:db8:0:1:1:1:1:1", "2001:db8:0:1:1:1:1:1"],
+    ["2001:0:0:1:0:0:0:1", "2001:0:0:1::1"],
+    ["fd00:0:0:0:8000::", "fd00::8000:0:0:0"],
+    ["::", "::"],
+    ["::1", "::1"],
+    ["1::", "1::"],
+    ["::ffff:10.0.0.1", "10.0.0.1"],
+  ] as const) {
+    t.equal(ipText(parseIp(text) ?? 0n), canonical);
+  }
+  const group = fc.oneof(fc.constant(0), fc.nat(0xffff));
+  fc.assert(
+    fc.property(fc.array(group, { minLength: 8, maxLength: 8 }), groups => {
+      const address = groups.reduce((sum, one) => (sum << 16n) | BigInt(one), 0n);
+      t.equal(parseIp(ipText(address)), address);
+      t.notMatch(ipText(address), /::.*::/);
+    }),
+  );
 });
 
 t.test("amounts", async t => {

@@ -18,6 +18,7 @@ import {
 import { meshConfig, meshMtu } from "../../src/overlay/core/mesh.ts";
 import {
   containerMac,
+  halvesOf,
   hostGateway,
   hostMac,
   hostMark,
@@ -39,12 +40,15 @@ const FACTS: PlanFacts = {
   nodeId: SELF,
   joined: new Map(),
   used: new Set(),
+  ipv6: true,
   underlay: { mtu: 1_500 },
   mesh: null,
 };
 
-function network(id: string, ingress = false): OverlayChange {
-  const subnets = [{ subnet: "10.0.1.0/24", gateway: "10.0.1.1" }];
+const SUBNET = { subnet: "10.0.1.0/24", gateway: "10.0.1.1" };
+const SUBNET6 = { subnet: "fd00:1::/64", gateway: "fd00:1::1" };
+
+function network(id: string, ingress = false, subnets = [SUBNET]): OverlayChange {
   const flags = { internal: false, attachable: false, ingress, encrypted: false };
   const item = { id, name: id, vni: 4_097, subnets, ...flags, dataPathPort: 4_789 };
   return { action: "update", kind: "network", item };
@@ -79,9 +83,11 @@ function service(
   serviceId: string,
   vip: string,
   ports: readonly { protocol: "tcp" | "udp"; published: number; target: number }[] = [],
+  vip6 = "",
 ): OverlayChange {
   const id = `${networkId}/${serviceId}`;
-  const item = { id, networkId, serviceId, name: "web", aliases: ["front"], vip, ports };
+  const own = { vip, ...(vip6 !== "" && { vip6 }) };
+  const item = { id, networkId, serviceId, name: "web", aliases: ["front"], ...own, ports };
   return { action: "update", kind: "service", item };
 }
 
@@ -90,6 +96,7 @@ t.test("names and numbers of hosts can be told from each other", async t => {
     fc.property(fc.integer({ min: 1, max: 16_383 }), index => {
       t.equal(indexOfMac(hostMac(index)), index);
       t.equal(hostOfGateway(hostGateway(index)), index);
+      t.equal(hostOfGateway(hostGateway(index, "ipv6")), index);
       t.ok(hostMark(index) > 0xffff, "no slot has that number");
       t.ok(hostTable(index) < 32_766, "before the main table's rule");
     }),
@@ -99,6 +106,7 @@ t.test("names and numbers of hosts can be told from each other", async t => {
   t.equal(hostGateway(1), "169.254.64.1");
   t.equal(hostOfGateway("169.254.254.1"), null, "the uplink's is none");
   t.equal(containerMac("10.0.3.11"), "02:42:0a:00:03:0b");
+  t.same(halvesOf("fd00:1::/64"), ["fd00:1::/65", "fd00:1:0:0:8000::/65"]);
 });
 
 t.test("slots hold just the wanted backends, and those that stay keep theirs", async t => {
@@ -128,6 +136,7 @@ t.test("an address that changes hands is served from once", async t => {
 
 /** One change of the tables, as managers make them. */
 const addr = fc.integer({ min: 2, max: 9 }).map(n => `10.0.1.${n}`);
+const inIpv6 = (address: string): string => `fd00:1::${address.split(".")[3]}`;
 const task = fc.constantFrom("t1", "t2", "t3", "t4", "t5");
 const node = fc.constantFrom("n1", "n2", "n3");
 const svc = fc.constantFrom("s1", "s2");
@@ -136,14 +145,26 @@ const changes = (ingress: boolean): fc.Arbitrary<OverlayChange> =>
     fc
       .tuple(task, addr, node, svc, fc.boolean())
       .map(([taskId, address, nodeId, serviceId, serving]) =>
-        endpoint("net", taskId, { addr: address, nodeId, serviceId, serving }),
+        endpoint("net", taskId, {
+          addr: address,
+          addr6: inIpv6(address),
+          nodeId,
+          serviceId,
+          serving,
+        }),
       ),
     task.map(id => ({ action: "remove", kind: "endpoint", id: `net/${id}` }) as const),
     fc.tuple(svc, fc.integer({ min: 8_080, max: 8_081 })).map(([id, published]) =>
-      service("net", id, ingress ? "" : `10.0.1.20${id.slice(1)}`, [
-        { protocol: "tcp", published: ingress ? published : 0, target: 80 },
-        { protocol: "udp", published: ingress ? published : 0, target: 53 },
-      ]),
+      service(
+        "net",
+        id,
+        ingress ? "" : `10.0.1.20${id.slice(1)}`,
+        [
+          { protocol: "tcp", published: ingress ? published : 0, target: 80 },
+          { protocol: "udp", published: ingress ? published : 0, target: 53 },
+        ],
+        ingress ? "" : `fd00:1::20${id.slice(1)}`,
+      ),
     ),
     svc.map(id => ({ action: "remove", kind: "service", id: `net/${id}` }) as const),
     fc
@@ -160,12 +181,16 @@ function observed(kernel: FakeKernel): object {
     addrs: [...kernel.addrs].sort(),
     rules: [...kernel.rules].sort(),
     balance: [...kernel.balance()].sort(),
-    others: ["self", "hosts", "zones"].map(name => [...kernel.map(name)].sort()),
+    others: ["self", "hosts", "zones"].map(name => [
+      [...kernel.map(name)].sort(),
+      [...kernel.map(name, "ip6")].sort(),
+    ]),
   };
 }
 
-for (const ingress of [false, true]) {
-  t.test(`any history ends where the last tables alone lead (ingress: ${ingress})`, async t => {
+for (const [ingress, dual] of [false, true].flatMap(a => [false, true].map(b => [a, b] as const))) {
+  const which = `ingress: ${ingress}, IPv6: ${dual}`;
+  t.test(`any history ends where the last tables alone lead (${which})`, async t => {
     const joins = fc.uniqueArray(addr, { maxLength: 3 });
     fc.assert(
       fc.property(
@@ -174,13 +199,15 @@ for (const ingress of [false, true]) {
         }),
         history => {
           const table = new OverlayTable();
-          table.apply([host(SELF, 1, "10.77.0.1"), network("net", ingress)], true);
+          const subnets = dual ? [SUBNET, SUBNET6] : [SUBNET];
+          table.apply([host(SELF, 1, "10.77.0.1"), network("net", ingress, subnets)], true);
           const kernel = new FakeKernel();
           let programmed: Programmed | null = null;
           let facts = { ...FACTS, used: new Set(["net"]) };
           for (const [batch, joined, lost] of history) {
             table.apply(batch, false);
-            facts = { ...facts, joined: new Map([["net", new Set(joined)]]) };
+            const own = new Set([...joined, ...joined.map(inIpv6)]);
+            facts = { ...facts, joined: new Map([["net", own]]) };
             const plan = planNetwork(table, "net", facts);
             if (plan === null) throw new Error("there is a plan");
             // After a restart the rules are not known, and are loaded as a whole.
@@ -198,7 +225,7 @@ for (const ingress of [false, true]) {
           if (programmed !== null) t.match(again.batch, { nft: "", ipAdd: [], ipDelete: [] });
         },
       ),
-      { numRuns: 150 },
+      { numRuns: 100 },
     );
   });
 }
@@ -305,17 +332,29 @@ t.test("what ip and bridge say is understood", async t => {
     { dst: hostGateway(4), lladdr: hostMac(5), state: ["PERMANENT"] },
   ];
   const fdb = [2, 4, 5].map(index => ({ mac: hostMac(index), dst: `10.77.0.${index}` }));
-  const known = parseNeighbours(JSON.stringify(neighbours));
+  const known = parseNeighbours(JSON.stringify(neighbours), ["ipv4"]);
   t.same(parseFdb(JSON.stringify(fdb), known), new Map([[2, "10.77.0.2"]]));
+  t.same(
+    parseNeighbours(JSON.stringify(neighbours), ["ipv4", "ipv6"]),
+    new Set(),
+    "one is missing",
+  );
+  const both = [...neighbours, { dst: hostGateway(2, "ipv6"), lladdr: hostMac(2) }];
+  t.same(parseNeighbours(JSON.stringify(both), ["ipv4", "ipv6"]), new Set([2]));
 });
 
 t.test("the host's rules", async t => {
-  const off = hostTableScript({ addr: "", ports: [], guardedPort: 0 });
+  const off = hostTableScript({ addr: "", ipv6: false, ports: [], guardedPort: 0 });
   t.notMatch(off, /chain/);
-  const on = hostTableScript({ addr: "10.77.0.1", ports: ["tcp . 80"], guardedPort: 4_790 });
+  const rules = { addr: "10.77.0.1", ipv6: false, ports: ["tcp . 80"], guardedPort: 4_790 };
+  const on = hostTableScript(rules);
+  t.notMatch(on, /ip6/);
   t.match(on, /elements = \{ tcp \. 80 \}/);
   t.match(on, /snat to 10\.77\.0\.1/);
   t.match(on, /udp dport 4790 oifname != "swg\*" counter drop/);
+  const both = hostTableScript({ ...rules, ipv6: true });
+  t.ok(both.startsWith(on), "IPv6 has a table of its own");
+  t.match(both, /ip6 saddr ::1 snat to fd53:7761:726d::1/);
 });
 
 function query(name: string, type: number, extra: readonly number[] = []): Uint8Array {
@@ -384,6 +423,63 @@ t.test("names of a network", async t => {
   t.equal(ask("elsewhere"), null);
   table.apply([service("net", "s1", "")], false);
   t.same(new NetworkNames(rows).addressesOf("web"), ["10.0.1.5"], "dnsrr: the tasks");
+});
+
+t.test("names on a network of both families", async t => {
+  const table = new OverlayTable();
+  const base = [network("net"), service("net", "s1", "10.0.1.2", [], "fd00:1::2")];
+  const own = { addr: "10.0.1.5", addr6: "fd00:1::5" };
+  table.apply([...base, endpoint("net", "t1", own)], true);
+  const rows = table.network("net");
+  if (rows === undefined) throw new Error("it is there");
+  const ask = (name: string, type: number): string[] => {
+    const records = resolve([new NetworkNames(rows)], { name, type })?.records ?? [];
+    return records.map(record => ("addr" in record ? record.addr : record.name));
+  };
+  t.same(ask("web", TYPE.a), ["10.0.1.2"]);
+  t.same(ask("web", TYPE.aaaa), ["fd00:1::2"]);
+  t.same(ask("web", TYPE.any), ["10.0.1.2", "fd00:1::2"]);
+  t.same(ask("tasks.web", TYPE.aaaa), ["fd00:1::5"]);
+  t.same(ask("web.1.t1", TYPE.aaaa), ["fd00:1::5"]);
+  const zeros = "0.".repeat(20);
+  t.equal(reverseAddress(`5.0.0.0.${zeros}1.0.0.0.0.0.d.f.ip6.arpa`), "fd00:1::5");
+  t.equal(reverseAddress(`5.0.0.${zeros}1.0.0.0.0.0.d.f.ip6.arpa`), null, "a digit is missing");
+  t.same(ask(`5.0.0.0.${zeros}1.0.0.0.0.0.d.f.ip6.arpa`, TYPE.ptr), ["web.1.t1.net"]);
+  t.same(ask(`2.0.0.0.${zeros}1.0.0.0.0.0.d.f.ip6.arpa`, TYPE.ptr), ["web.net"]);
+});
+
+t.test("both families are planned; one alone where the host has no IPv6", async t => {
+  const table = new OverlayTable();
+  table.apply(
+    [
+      host(SELF, 1, "10.77.0.1"),
+      host("n2", 2, "10.77.0.2"),
+      network("net", false, [SUBNET6, SUBNET]),
+      service("net", "s1", "10.0.1.2", [], "fd00:1::2"),
+      endpoint("net", "t1", { addr: "10.0.1.5", addr6: "fd00:1::5" }),
+      endpoint("net", "t2", { addr: "", addr6: "fd00:1::6", serviceId: "" }),
+    ],
+    true,
+  );
+  const plan = planNetwork(table, "net", FACTS);
+  t.same(plan?.families, ["ipv4", "ipv6"]);
+  t.same([...(plan?.routes.keys() ?? [])], ["10.0.1.5", "fd00:1::5", "fd00:1::6"]);
+  t.same(
+    plan?.vips,
+    new Map([
+      ["10.0.1.2", ["10.0.1.5"]],
+      ["fd00:1::2", ["fd00:1::5"]],
+    ]),
+  );
+  if (plan === null) throw new Error("there is a plan");
+  const { batch } = diffNetwork(nothingYet(plan.tunnel), plan, true);
+  t.ok(batch.ipAdd.includes("route replace fd00:1::5/128 via fe80::53:ff:fe00:2 dev vx0 onlink"));
+  t.ok(batch.ipAdd.includes("addr replace fd00:1::2/128 dev lo"));
+  t.match(batch.nft, /add element ip6 sw be \{ fd00:1::2 \. 0 : fd00:1::5 \}/);
+  const without = planNetwork(table, "net", { ...FACTS, ipv6: false });
+  t.same(without?.families, ["ipv4"]);
+  t.same([...(without?.routes.keys() ?? [])], ["10.0.1.5"]);
+  t.same([...(without?.vips.keys() ?? [])], ["10.0.1.2"]);
 });
 
 t.test("the encrypted mesh", async t => {

@@ -1,18 +1,36 @@
 import type { RowEvent } from "../../model/change.ts";
-import type { Service, Task } from "../../model/rows.ts";
+import { familyOf, type IpFamily, parseIp } from "../../model/ip.ts";
+import type { Network, Service, Task } from "../../model/rows.ts";
 import { isTerminal } from "../../model/task-state.ts";
 import type { StateView } from "../../model/view.ts";
 import { AddressPool } from "./address-pool.ts";
+import type { Allocation } from "./networks.ts";
+
+/** An address that somebody has. */
+interface Held {
+  readonly networkId: string;
+  /** CIDR. */
+  readonly cidr: string;
+}
+
+/** What is wanted of a network. */
+export interface Wish {
+  readonly networkId: string;
+  readonly family: IpFamily;
+  /** Just this address; absent: any that is free. */
+  readonly exactly?: string | undefined;
+}
+
+type Pools = Readonly<Record<IpFamily, AddressPool>>;
 
 /**
- * Who has which address of which network: services their virtual ones, tasks their own until they
+ * Who has which addresses of which network: services their virtual ones, tasks their own until they
  * have ended. An index over the state, fed by the changes as they are applied; what was given for a
  * plan is held until the owner's row goes, so asking again gives the same.
  */
 export class AddressBook {
-  readonly #pools = new Map<string, AddressPool>();
-  /** CIDR by network, by owner. */
-  readonly #owners = new Map<string, Map<string, string>>();
+  readonly #pools = new Map<string, Pools>();
+  readonly #owners = new Map<string, Held[]>();
 
   /** Reads everything anew. */
   reset(view: StateView): void {
@@ -31,25 +49,44 @@ export class AddressBook {
     return event.table === "networks";
   }
 
-  /** The owner's address on the network, CIDR; null when there is no such network or none free. */
-  take(view: StateView, networkId: string, owner: string): string | null {
-    const known = this.#owners.get(owner)?.get(networkId);
-    if (known !== undefined) return known;
-    const address = this.#pool(view, networkId)?.take() ?? null;
-    if (address !== null) this.#note(owner, networkId, address);
-    return address;
+  /** An address for the owner, CIDR; the one it has when that is as wished. */
+  take(view: StateView, owner: string, wish: Wish): Allocation<string> {
+    const { networkId, family, exactly } = wish;
+    const network = view.table("networks").get(networkId);
+    if (network === undefined) return { ok: false, message: `network ${networkId} not found` };
+    const known = this.#known(owner, wish);
+    if (known !== undefined) return { ok: true, value: known };
+    const pool = this.#poolsOf(network)[family];
+    const given = exactly === undefined ? pool.take(owner) : pool.claim(exactly, owner);
+    if (given === null) return { ok: false, message: exhausted(network, family, pool.held) };
+    if (typeof given !== "string") {
+      return { ok: false, message: refusal(view, network, exactly ?? "", given.owner) };
+    }
+    this.#note(owner, { networkId, cidr: given });
+    return { ok: true, value: given };
   }
 
   /** Gives back what the owner has on other networks. */
-  keepOnly(owner: string, networkIds: ReadonlySet<string>): boolean {
-    let freed = false;
-    for (const [networkId, address] of this.#owners.get(owner) ?? []) {
-      if (networkIds.has(networkId)) continue;
-      this.#pools.get(networkId)?.release(address);
-      this.#owners.get(owner)?.delete(networkId);
-      freed = true;
+  keepNetworks(owner: string, networkIds: ReadonlySet<string>): boolean {
+    return this.#keep(owner, ({ networkId }) => networkIds.has(networkId));
+  }
+
+  #keep(owner: string, isKept: (held: Held) => boolean): boolean {
+    const all = this.#owners.get(owner) ?? [];
+    const gone = all.filter(held => !isKept(held));
+    for (const { networkId, cidr } of gone) {
+      this.#pools.get(networkId)?.[familyOf(cidr)].release(cidr, owner);
     }
-    return freed;
+    if (gone.length > 0) this.#owners.set(owner, all.filter(isKept));
+    return gone.length > 0;
+  }
+
+  #known(owner: string, { networkId, family, exactly }: Wish): string | undefined {
+    const own = (this.#owners.get(owner) ?? []).filter(
+      held => held.networkId === networkId && familyOf(held.cidr) === family,
+    );
+    const isIt = (held: Held): boolean => addressOf(held.cidr) === addressOf(exactly ?? "");
+    return (exactly === undefined ? own[0] : own.find(isIt))?.cidr;
   }
 
   #observeService(before: Service | null, after: Service | null, view: StateView): boolean {
@@ -57,8 +94,8 @@ export class AddressBook {
     if (after === null) return this.#releaseAll(id);
     if (after.endpoint === before?.endpoint) return false;
     this.#holdService(view, after);
-    const kept = new Set(after.endpoint.virtualIps.map(vip => vip.networkId));
-    return after.allocated && this.keepOnly(id, kept);
+    const kept = new Set(after.endpoint.virtualIps.map(vip => `${vip.networkId} ${vip.addr}`));
+    return after.allocated && this.#keep(id, held => kept.has(`${held.networkId} ${held.cidr}`));
   }
 
   #observeTask(after: Task | null, id: string, view: StateView): boolean {
@@ -69,49 +106,84 @@ export class AddressBook {
 
   #holdService(view: StateView, service: Service): void {
     for (const { networkId, addr } of service.endpoint.virtualIps) {
-      this.#hold(view, service.id, networkId, addr);
+      this.#hold(view, service.id, { networkId, cidr: addr });
     }
   }
 
   #holdTask(view: StateView, task: Task): void {
     if (isTerminal(task.status.state)) return;
     for (const { networkId, addresses } of task.networks) {
-      for (const address of addresses) this.#hold(view, task.id, networkId, address);
+      for (const cidr of addresses) this.#hold(view, task.id, { networkId, cidr });
     }
   }
 
-  #hold(view: StateView, owner: string, networkId: string, address: string): void {
-    if (this.#owners.get(owner)?.get(networkId) === address) return;
-    this.#pool(view, networkId)?.hold(address);
-    this.#note(owner, networkId, address);
+  #hold(view: StateView, owner: string, held: Held): void {
+    const known = this.#owners.get(owner) ?? [];
+    if (known.some(one => one.networkId === held.networkId && one.cidr === held.cidr)) return;
+    const network = view.table("networks").get(held.networkId);
+    if (network !== undefined) {
+      this.#poolsOf(network)[familyOf(held.cidr)].hold(held.cidr, owner);
+    }
+    this.#note(owner, held);
   }
 
-  #note(owner: string, networkId: string, address: string): void {
-    let held = this.#owners.get(owner);
-    if (held === undefined) {
-      held = new Map();
-      this.#owners.set(owner, held);
-    }
-    held.set(networkId, address);
+  #note(owner: string, held: Held): void {
+    const known = this.#owners.get(owner);
+    if (known === undefined) this.#owners.set(owner, [held]);
+    else known.push(held);
   }
 
   #releaseAll(owner: string): boolean {
-    const freed = this.keepOnly(owner, new Set());
+    const freed = this.#keep(owner, () => false);
     this.#owners.delete(owner);
     return freed;
   }
 
-  #pool(view: StateView, networkId: string): AddressPool | undefined {
-    const known = this.#pools.get(networkId);
+  #poolsOf(network: Network): Pools {
+    const known = this.#pools.get(network.id);
     if (known !== undefined) return known;
-    const network = view.table("networks").get(networkId);
-    if (network === undefined) return undefined;
-    const pool = new AddressPool(network);
-    for (const held of this.#owners.values()) {
-      const address = held.get(networkId);
-      if (address !== undefined) pool.hold(address);
+    const pools = {
+      ipv4: new AddressPool(network, "ipv4"),
+      ipv6: new AddressPool(network, "ipv6"),
+    };
+    for (const [owner, all] of this.#owners) {
+      for (const { networkId, cidr } of all) {
+        if (networkId === network.id) pools[familyOf(cidr)].hold(cidr, owner);
+      }
     }
-    this.#pools.set(networkId, pool);
-    return pool;
+    this.#pools.set(network.id, pools);
+    return pools;
   }
+}
+
+function addressOf(cidr: string): bigint | null {
+  return parseIp(cidr.split("/")[0] ?? "");
+}
+
+const FAMILY_TEXT: Readonly<Record<IpFamily, string>> = { ipv4: "IPv4", ipv6: "IPv6" };
+
+function exhausted({ spec }: Network, family: IpFamily, held: number): string {
+  return `no free ${FAMILY_TEXT[family]} address on network ${spec.Name}: ${held} are in use`;
+}
+
+function refusal(view: StateView, { spec }: Network, address: string, owner: string): string {
+  if (owner === "") {
+    return (
+      `address ${address} is not one that network ${spec.Name} gives to tasks: ` +
+      "it is outside its subnets, or a gateway's, or reserved"
+    );
+  }
+  return `address ${address} of network ${spec.Name} is in use by ${ownerText(view, owner)}`;
+}
+
+/** Whom an address belongs to, in words for the user. */
+function ownerText(view: StateView, owner: string): string {
+  const service = view.table("services").get(owner);
+  if (service !== undefined) return `service '${service.spec.Name}' (its virtual address)`;
+  const task = view.table("tasks").get(owner);
+  if (task === undefined) return owner;
+  const node = view.table("nodes").get(task.nodeId)?.description?.hostname ?? task.nodeId;
+  return task.serviceId === ""
+    ? `a container on node ${node}`
+    : `task ${task.id} of service '${task.serviceName}'`;
 }

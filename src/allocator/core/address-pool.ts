@@ -1,59 +1,95 @@
-import { networkContains, parseCidr, parseIp } from "../../model/ip.ts";
+import {
+  familyOf,
+  type IpFamily,
+  type IpNetwork,
+  ipText,
+  masked,
+  networkContains,
+  parseCidr,
+  parseIp,
+  prefixBitsOf,
+  sizeOf,
+} from "../../model/ip.ts";
 import type { Network } from "../../model/rows.ts";
 
-/** IPv4 is held in its IPv6-mapped form: the prefix of a /24 has 120 bits there. */
-const V4_OFFSET_BITS = 96;
-const V4_BITS = 32;
-const V4_BASE = 0xffffn << 32n;
-
-/** Addresses of one subnet that may be given away, as numbers, both ends included. */
+/** Addresses of one subnet that may be given away, both ends included. */
 interface Range {
-  readonly first: number;
-  readonly last: number;
+  readonly first: bigint;
+  readonly last: bigint;
   readonly prefix: number;
 }
 
 type Json = Readonly<Record<string, unknown>>;
 
+/** Somebody asked for an address that cannot be theirs. */
+export interface Refusal {
+  /** Who has it; empty: it is none that this pool gives away. */
+  readonly owner: string;
+}
+
 /**
- * The IPv4 addresses of one network. They are given in turn, so that one that was given back is
- * not somebody else's at once (libnetwork's serial allocation). Network, broadcast, gateway and
+ * The addresses of one family on one network. They are given in turn, so that one that was given
+ * back is not somebody else's at once (libnetwork's serial allocation). First, last, gateway and
  * auxiliary addresses are never given.
  */
 export class AddressPool {
   readonly #ranges: readonly Range[];
-  readonly #reserved: ReadonlySet<number>;
-  readonly #used = new Set<number>();
-  #last = 0;
+  /** Whole subnets: an address that is asked for need not be in the range of the others. */
+  readonly #subnets: readonly Range[];
+  readonly #reserved: ReadonlySet<bigint>;
+  readonly #owners = new Map<bigint, string>();
+  #last = 0n;
 
-  constructor(network: Network) {
-    this.#ranges = rangesOf(network);
+  constructor(network: Network, family: IpFamily) {
+    this.#ranges = rangesOf(network, family);
+    this.#subnets = subnetsOf(network, family).map(inner);
     this.#reserved = reservedIn(network);
   }
 
+  /** How many have an owner. */
+  get held(): number {
+    return this.#owners.size;
+  }
+
   /** A free address as CIDR; null when there is none. */
-  take(): string | null {
+  take(owner: string): string | null {
     for (const range of this.#inTurn()) {
       const address = this.#freeIn(range);
       if (address === null) continue;
-      this.#used.add(address);
+      this.#owners.set(address, owner);
       this.#last = address;
-      return `${addressText(address)}/${range.prefix}`;
+      return `${ipText(address)}/${range.prefix}`;
     }
     return null;
   }
 
-  /** An address, CIDR or not, that somebody has. */
-  hold(cidr: string): void {
-    const address = addressNumber(cidr);
-    if (address === null) return;
-    this.#used.add(address);
-    this.#last = Math.max(this.#last, address);
+  /** Just that address (CIDR or not), as CIDR, or why not. Later ones are not counted from it. */
+  claim(text: string, owner: string): string | Refusal {
+    const address = addressOf(text);
+    const range = this.#subnets.find(
+      ({ first, last }) => address !== null && address >= first && address <= last,
+    );
+    if (address === null || range === undefined || this.#reserved.has(address)) {
+      return { owner: "" };
+    }
+    const holder = this.#owners.get(address);
+    if (holder !== undefined && holder !== owner) return { owner: holder };
+    this.#owners.set(address, owner);
+    return `${ipText(address)}/${range.prefix}`;
   }
 
-  release(cidr: string): void {
-    const address = addressNumber(cidr);
-    if (address !== null) this.#used.delete(address);
+  /** An address, CIDR or not, that somebody has. */
+  hold(cidr: string, owner: string): void {
+    const address = addressOf(cidr);
+    if (address === null) return;
+    this.#owners.set(address, owner);
+    if (address > this.#last) this.#last = address;
+  }
+
+  /** Nothing happens when somebody else has it by now. */
+  release(cidr: string, owner: string): void {
+    const address = addressOf(cidr);
+    if (address !== null && this.#owners.get(address) === owner) this.#owners.delete(address);
   }
 
   /** From the range of the last address on. */
@@ -65,28 +101,48 @@ export class AddressPool {
   }
 
   /** The first free one after the last one given, going round once. */
-  #freeIn({ first, last }: Range): number | null {
-    const size = last - first + 1;
-    if (size <= 0) return null;
-    const start = this.#last >= first && this.#last < last ? this.#last + 1 : first;
-    for (let i = 0; i < size; i += 1) {
+  #freeIn({ first, last }: Range): bigint | null {
+    const size = last - first + 1n;
+    if (size <= 0n) return null;
+    const start = this.#last >= first && this.#last < last ? this.#last + 1n : first;
+    for (let i = 0n; i < size; i += 1n) {
       const address = first + ((start - first + i) % size);
-      if (!this.#used.has(address) && !this.#reserved.has(address)) return address;
+      if (!this.#owners.has(address) && !this.#reserved.has(address)) return address;
     }
     return null;
   }
 }
 
-function rangesOf(network: Network): readonly Range[] {
-  return network.subnets.flatMap(({ subnet }) => {
-    const whole = rangeOf(subnet);
-    if (whole === null) return [];
-    const within = ipamConfig(network).flatMap(config => rangeWithin(config, subnet));
-    const asked = within[0] ?? whole;
-    const first = Math.max(asked.first, whole.first + 1);
-    const last = Math.min(asked.last, whole.last - 1);
-    return [{ first, last, prefix: whole.prefix }];
+function subnetsOf(network: Network, family: IpFamily): readonly IpNetwork[] {
+  return network.subnets.flatMap(({ subnet }) =>
+    familyOf(subnet) === family ? (parseCidr(subnet) ?? []) : [],
+  );
+}
+
+/** All but the first and the last: network and broadcast of IPv4, the routers' of IPv6. */
+function inner(network: IpNetwork): Range {
+  const { first, last, prefix } = whole(network);
+  return { first: first + 1n, last: last - 1n, prefix };
+}
+
+function whole(network: IpNetwork): Range {
+  const { base } = masked(network);
+  return { first: base, last: base + sizeOf(network) - 1n, prefix: prefixBitsOf(network) };
+}
+
+function rangesOf(network: Network, family: IpFamily): readonly Range[] {
+  return subnetsOf(network, family).map(subnet => {
+    const all = inner(subnet);
+    const asked = ipamConfig(network).flatMap(config => rangeWithin(config, subnet))[0] ?? all;
+    // Math.max takes no bigints.
+    const [, first = all.first] = [all.first, asked.first].sort(byValue);
+    const [last = all.last] = [all.last, asked.last].sort(byValue);
+    return { first, last, prefix: all.prefix };
   });
+}
+
+function byValue(a: bigint, b: bigint): number {
+  return a < b ? -1 : 1;
 }
 
 function ipamConfig(network: Network): readonly Json[] {
@@ -96,38 +152,19 @@ function ipamConfig(network: Network): readonly Json[] {
 }
 
 /** The part of the subnet that its spec wants addresses from. */
-function rangeWithin(config: Json, subnet: string): readonly Range[] {
-  const outer = parseCidr(subnet);
-  const inner = parseCidr(String(config["IPRange"] ?? ""));
-  if (outer === null || inner === null || !networkContains(outer, inner.base)) return [];
-  const range = rangeOf(String(config["IPRange"]));
-  return range === null ? [] : [range];
+function rangeWithin(config: Json, subnet: IpNetwork): readonly Range[] {
+  const range = parseCidr(String(config["IPRange"] ?? ""));
+  return range === null || !networkContains(subnet, range.base) ? [] : [whole(range)];
 }
 
-/** Every address of an IPv4 network; null for another. */
-function rangeOf(cidr: string): Range | null {
-  const network = parseCidr(cidr);
-  if (network === null || network.prefixBits < V4_OFFSET_BITS || cidr.includes(":")) return null;
-  const prefix = network.prefixBits - V4_OFFSET_BITS;
-  const size = 2 ** (V4_BITS - prefix);
-  const first = Math.floor(Number(network.base - V4_BASE) / size) * size;
-  return { first, last: first + size - 1, prefix };
-}
-
-function reservedIn(network: Network): ReadonlySet<number> {
+function reservedIn(network: Network): ReadonlySet<bigint> {
   const auxiliary = ipamConfig(network).flatMap(config =>
     Object.values((config["AuxiliaryAddresses"] as Json | undefined) ?? {}).map(String),
   );
   const gateways = network.subnets.map(({ gateway }) => gateway);
-  return new Set([...gateways, ...auxiliary].flatMap(text => addressNumber(text) ?? []));
+  return new Set([...gateways, ...auxiliary].flatMap(text => addressOf(text) ?? []));
 }
 
-function addressNumber(cidr: string): number | null {
-  const text = cidr.split("/")[0] ?? "";
-  const address = text.includes(":") ? null : parseIp(text);
-  return address === null ? null : Number(address - V4_BASE);
-}
-
-function addressText(address: number): string {
-  return [24, 16, 8, 0].map(shift => (address >>> shift) & 0xff).join(".");
+function addressOf(cidr: string): bigint | null {
+  return parseIp(cidr.split("/")[0] ?? "");
 }

@@ -1,5 +1,6 @@
 import type { Change, RowEvent } from "../../model/change.ts";
-import type { NetworkAttachment, Service, Task, TaskStatus } from "../../model/rows.ts";
+import { familyOf } from "../../model/ip.ts";
+import type { NetworkAttachment, Service, Task, TaskStatus, VirtualIp } from "../../model/rows.ts";
 import { compareTaskStates, isWanted } from "../../model/task-state.ts";
 import { type StateView, specOfTask } from "../../model/view.ts";
 import {
@@ -9,7 +10,7 @@ import {
   type Planner,
 } from "../../orchestrator/core/planner.ts";
 import { AddressBook } from "./address-book.ts";
-import { type Allocation, type Attachment, attachmentsOf, usesVips } from "./networks.ts";
+import { type Allocation, attachmentsOf, familiesOf, usesVips, vipFamiliesOf } from "./networks.ts";
 import { allocatePorts } from "./ports.ts";
 
 /** How soon what got no ports or addresses is tried again when nothing else happens. */
@@ -80,14 +81,17 @@ class ServiceAllocator implements Planner {
     if (!wanted.ok) return wanted;
     const ids = usesVips(service.spec) ? wanted.value.map(({ networkId }) => networkId) : [];
     const had = service.endpoint.virtualIps;
-    this.#book.keepOnly(service.id, new Set([...ids, ...had.map(vip => vip.networkId)]));
-    const kept = had.filter(({ networkId }) => ids.includes(networkId));
-    const value = [...kept];
+    this.#book.keepNetworks(service.id, new Set([...ids, ...had.map(vip => vip.networkId)]));
+    const value = had.filter(({ networkId }) => ids.includes(networkId));
     for (const networkId of ids) {
-      if (value.some(vip => vip.networkId === networkId)) continue;
-      const addr = this.#book.take(view, networkId, service.id);
-      if (addr === null) return noAddress(networkId);
-      value.push({ networkId, addr });
+      for (const family of vipFamiliesOf(view.table("networks").get(networkId))) {
+        const isIt = (vip: VirtualIp): boolean =>
+          vip.networkId === networkId && familyOf(vip.addr) === family;
+        if (value.some(isIt)) continue;
+        const taken = this.#book.take(view, service.id, { networkId, family });
+        if (!taken.ok) return taken;
+        value.push({ networkId, addr: taken.value });
+      }
     }
     return { ok: true, value };
   }
@@ -95,10 +99,6 @@ class ServiceAllocator implements Planner {
 
 function idsOf(services: readonly Service[]): string[] {
   return services.map(service => service.id);
-}
-
-function noAddress(networkId: string): Allocation<never> {
-  return { ok: false, message: `no free address on network ${networkId}` };
 }
 
 function refused(key: string, text: string, ctx: PlanContext): Plan {
@@ -186,17 +186,17 @@ class TaskAllocator implements Planner {
     const wanted = attachmentsOf(view, spec);
     if (!wanted.ok) return wanted;
     const value: NetworkAttachment[] = [];
-    for (const attachment of wanted.value) {
-      const address = this.#book.take(view, attachment.networkId, task.id);
-      if (address === null) return noAddress(attachment.networkId);
-      value.push(withAddress(attachment, address));
+    for (const { networkId, aliases } of wanted.value) {
+      const addresses: string[] = [];
+      for (const family of familiesOf(view.table("networks").get(networkId))) {
+        const taken = this.#book.take(view, task.id, { networkId, family });
+        if (!taken.ok) return taken;
+        addresses.push(taken.value);
+      }
+      value.push({ networkId, addresses, aliases });
     }
     return { ok: true, value };
   }
-}
-
-function withAddress({ networkId, aliases }: Attachment, address: string): NetworkAttachment {
-  return { networkId, addresses: [address], aliases };
 }
 
 function mayFreeAddresses(before: Task, after: Task): boolean {
@@ -227,13 +227,21 @@ function attachmentAllocator(book: AddressBook): Planner {
       const task = view.table("tasks").get(key);
       const [attachment] = task?.networks ?? [];
       if (task === undefined || attachment === undefined || !lacksAddress(task)) return EMPTY_PLAN;
-      const address = book.take(view, attachment.networkId, task.id);
-      if (address === null) return EMPTY_PLAN;
-      const fields = { networks: [{ ...attachment, addresses: [address] }] };
+      const { networkId, asked } = attachment;
+      const family = asked?.family ?? "ipv4";
+      const taken = book.take(view, task.id, { networkId, family, exactly: asked?.address });
+      if (!taken.ok) return givenUp(task, taken.message);
+      const fields = { networks: [{ ...attachment, addresses: [taken.value] }] };
       const change: Change = { op: "patch", table: "tasks", id: key, fields };
       return { changes: [change], wakeAtMs: null, notes: [] };
     },
   };
+}
+
+/** Who asked reads why, and takes the row away. */
+function givenUp(task: Task, err: string): Plan {
+  if (task.status.err === err) return EMPTY_PLAN;
+  return { changes: [statusChange(task, { err })], wakeAtMs: null, notes: [] };
 }
 
 function lacksAddress(task: Task): boolean {

@@ -1,3 +1,4 @@
+import { familyOf, type IpFamily } from "../../model/ip.ts";
 import type { Network } from "../../model/rows.ts";
 import type { NetworkAttachmentConfig, ServiceSpec } from "../../model/service-spec.ts";
 import type { StateView } from "../../model/view.ts";
@@ -23,6 +24,17 @@ export function usesIngress(spec: ServiceSpec): boolean {
 /** Whether the service has virtual addresses: not when its name resolves to its tasks. */
 export function usesVips(spec: ServiceSpec): boolean {
   return spec.EndpointSpec?.Mode !== "dnsrr";
+}
+
+/** What each owner has one address of on the network, IPv4 first. */
+export function familiesOf(network: Network | undefined): readonly IpFamily[] {
+  const there = new Set((network?.subnets ?? []).map(({ subnet }) => familyOf(subnet)));
+  return (["ipv4", "ipv6"] as const).filter(family => there.has(family));
+}
+
+/** The same of virtual addresses: nothing is reached by one on the ingress network. */
+export function vipFamiliesOf(network: Network | undefined): readonly IpFamily[] {
+  return network?.spec["Ingress"] === true ? ["ipv4"] : familiesOf(network);
 }
 
 /**

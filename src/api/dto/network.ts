@@ -1,5 +1,6 @@
 import { VNI_OPTION } from "../../control/core/network-plan.ts";
 import type { NetworkView } from "../../control/operations.ts";
+import { cidrText, familyOf, masked, parseCidr } from "../../model/ip.ts";
 import type { Network } from "../../model/rows.ts";
 import { metaDto, optional, timeText } from "./common.ts";
 
@@ -19,11 +20,16 @@ function ipamConfig(network: Network): readonly object[] {
   const asked = objectAt(network.spec, "IPAM")["Config"];
   const list: readonly Json[] = Array.isArray(asked) ? asked : [];
   if (network.subnets.length === 0) return list;
-  return network.subnets.map(({ subnet, gateway }, i) => ({
-    Subnet: subnet,
-    ...optional("IPRange", list[i]?.["IPRange"]),
-    Gateway: gateway,
-  }));
+  return network.subnets.map(({ subnet, gateway }) => {
+    const own = list.find(one => isSameNetwork(String(one["Subnet"] ?? ""), subnet));
+    return { Subnet: subnet, ...optional("IPRange", own?.["IPRange"]), Gateway: gateway };
+  });
+}
+
+/** The user's subnet may be written otherwise, with bits behind its prefix. */
+function isSameNetwork(asked: string, subnet: string): boolean {
+  const network = parseCidr(asked);
+  return network !== null && cidrText(masked(network)) === subnet;
 }
 
 function options(network: Network): Json {
@@ -50,7 +56,7 @@ export function networkDto(view: NetworkView, detail: NetworkDetail = {}): objec
     Created: timeText(network.createdAtMs),
     Scope: "swarm",
     Driver: "overlay",
-    EnableIPv6: isTrue(spec, "EnableIPv6"),
+    EnableIPv6: network.subnets.some(({ subnet }) => familyOf(subnet) === "ipv6"),
     IPAM: {
       Driver: String(objectAt(spec, "IPAM")["Driver"] || "default"),
       Options: null,
@@ -101,6 +107,7 @@ export function networkObjectDto(network: Network): object {
       Name: spec.Name,
       Labels: objectAt(spec, "Labels"),
       DriverConfiguration: { Name: "overlay" },
+      ...optional("Ipv6Enabled", isTrue(spec, "EnableIPv6")),
       ...optional("Internal", isTrue(spec, "Internal")),
       ...optional("Attachable", isTrue(spec, "Attachable")),
       ...optional("Ingress", isTrue(spec, "Ingress")),

@@ -1,6 +1,19 @@
 import { SwarmError } from "../../base/errors.ts";
+import { isId } from "../../base/ids.ts";
 import type { Change } from "../../model/change.ts";
-import { type IpNetwork, networkContains, parseCidr } from "../../model/ip.ts";
+import {
+  canonicalIp,
+  cidrText,
+  familyOf,
+  type IpFamily,
+  type IpNetwork,
+  ipText,
+  masked,
+  networkContains,
+  networksOverlap,
+  parseCidr,
+  sizeOf,
+} from "../../model/ip.ts";
 import type { Cluster, Network } from "../../model/rows.ts";
 import type { StateView } from "../../model/view.ts";
 import { rpcError } from "./errors.ts";
@@ -13,7 +26,11 @@ export const VNI_OPTION = "com.docker.network.driver.overlay.vxlanid_list";
 /** IPv4 addresses are held in their 128-bit form. */
 const V4_OFFSET_BITS = 96;
 const ADDRESS_BITS = 128;
-const V4_MASK = 0xffff_ffffn;
+/** The size of every IPv6 network that the cluster chooses (RFC 4291 section 2.5.4). */
+const V6_SUBNET_BITS = 64;
+/** Unique local addresses of one site: fd, 40 bits of its own, 16 bits of subnet (RFC 4193). */
+const ULA_SITE_BITS = 48;
+const ULA_OWN_BITS = 40n;
 
 type Json = Readonly<Record<string, unknown>>;
 type Subnet = Network["subnets"][number];
@@ -34,25 +51,45 @@ function objectAt(spec: Json, name: string): Json {
   return typeof value === "object" && value !== null ? (value as Json) : {};
 }
 
-/** Subnets as asked for, the rest from the cluster's pools; in order of request. */
+/** What of the cluster decides on addresses. */
+export type AddressPools = Pick<Cluster, "id" | "defaultAddrPool" | "subnetSize">;
+
+/**
+ * Subnets as asked for, the rest from the cluster's pools: an IPv4 one always, an IPv6 one with
+ * EnableIPv6.
+ */
 export function planNetwork(
   view: StateView,
-  cluster: Pick<Cluster, "defaultAddrPool" | "subnetSize">,
+  cluster: AddressPools,
   spec: Network["spec"],
 ): NetworkPlan {
   const networks = [...view.table("networks").all()];
   const taken = networks.flatMap(network =>
     network.subnets.flatMap(({ subnet }) => parseCidr(subnet) ?? []),
   );
-  const config = objectAt(spec, "IPAM")["Config"];
-  const requested: readonly Requested[] = Array.isArray(config) ? config : [];
   const subnets: Subnet[] = [];
-  for (const { Subnet: asked = "", Gateway = "" } of requested.length > 0 ? requested : [{}]) {
-    const network = asked === "" ? freeSubnet(cluster, taken) : askedSubnet(asked, taken);
+  for (const { Subnet: asked = "", Gateway = "", family } of requestsOf(spec)) {
+    const network = asked === "" ? freeSubnet(cluster, family, taken) : askedSubnet(asked, taken);
     taken.push(network);
-    subnets.push({ subnet: cidrText(network), gateway: Gateway || firstAddress(network) });
+    subnets.push({ subnet: cidrText(network), gateway: gatewayOf(network, Gateway) });
   }
   return { vni: planVni(networks, spec), subnets };
+}
+
+/** In the order of the request; before it what it leaves to the cluster. */
+function requestsOf(spec: Network["spec"]): readonly (Requested & { readonly family: IpFamily })[] {
+  const config = objectAt(spec, "IPAM")["Config"];
+  const list: readonly Requested[] = Array.isArray(config) ? config : [];
+  const asked = list.map(one => ({ ...one, family: familyOf(one.Subnet ?? "") }));
+  const wanted: readonly IpFamily[] = spec["EnableIPv6"] === true ? ["ipv4", "ipv6"] : ["ipv4"];
+  const missing = wanted.filter(family => !asked.some(one => one.family === family));
+  const chosen = missing.map(family => ({ family }));
+  return wanted[0] === missing[0] ? [...chosen, ...asked] : [...asked, ...chosen];
+}
+
+/** In the form that the kernel and the Engine write it. */
+function gatewayOf(network: IpNetwork, asked: string): string {
+  return asked === "" ? ipText(network.base + 1n) : (canonicalIp(asked) ?? asked);
 }
 
 function planVni(networks: readonly Network[], spec: Network["spec"]): number {
@@ -70,71 +107,58 @@ function planVni(networks: readonly Network[], spec: Network["spec"]): number {
   return vni;
 }
 
-function overlaps(a: IpNetwork, b: IpNetwork): boolean {
-  return networkContains(a, b.base) || networkContains(b, a.base);
-}
-
 function askedSubnet(text: string, taken: readonly IpNetwork[]): IpNetwork {
   const parsed = parseCidr(text);
   if (parsed === null) throw rpcError("invalid_argument", `invalid subnet ${text}`);
-  const hostBits = BigInt(ADDRESS_BITS - parsed.prefixBits);
-  const network = { ...parsed, base: (parsed.base >> hostBits) << hostBits };
-  if (taken.some(other => overlaps(other, network))) {
+  const network = masked(parsed);
+  if (taken.some(other => networksOverlap(other, network))) {
     const why = "Pool overlaps with other one on this address space";
     throw rpcError("failed_precondition", `subnet ${text}: ${why}`);
   }
   return network;
 }
 
-/** The first part of a pool, of the cluster's subnet size, that no network has. */
+/** The first part of a pool, of the size that its family's subnets have, that no network has. */
 function freeSubnet(
-  cluster: Pick<Cluster, "defaultAddrPool" | "subnetSize">,
+  cluster: AddressPools,
+  family: IpFamily,
   taken: readonly IpNetwork[],
 ): IpNetwork {
-  const prefixBits = cluster.subnetSize + V4_OFFSET_BITS;
+  const prefixBits = family === "ipv4" ? cluster.subnetSize + V4_OFFSET_BITS : V6_SUBNET_BITS;
   const step = 1n << BigInt(ADDRESS_BITS - prefixBits);
-  for (const text of cluster.defaultAddrPool) {
-    const pool = parseCidr(text);
-    if (pool === null || pool.prefixBits > prefixBits) continue;
+  for (const pool of poolsOf(cluster, family)) {
+    if (pool.prefixBits > prefixBits) continue;
     let base = (pool.base / step) * step;
     while (networkContains(pool, base)) {
       const candidate = { base, prefixBits };
-      const other = taken.find(network => overlaps(network, candidate));
+      const other = taken.find(network => networksOverlap(network, candidate));
       if (other === undefined) return candidate;
-      const pastOther = other.base + (1n << BigInt(ADDRESS_BITS - other.prefixBits));
+      const pastOther = other.base + sizeOf(other);
       base = ((pastOther + step - 1n) / step) * step;
     }
   }
   throw new SwarmError(
     "resource_exhausted",
-    "could not find an available, non-overlapping IPv4 address pool among the defaults to assign " +
-      "to the network",
+    `could not find an available, non-overlapping ${family === "ipv4" ? "IPv4" : "IPv6"} address ` +
+      "pool among the defaults to assign to the network",
   );
 }
 
-function isV4(network: IpNetwork): boolean {
-  return network.prefixBits >= V4_OFFSET_BITS && network.base >> 32n === 0xffffn;
+function poolsOf(cluster: AddressPools, family: IpFamily): readonly IpNetwork[] {
+  const given = cluster.defaultAddrPool.filter(text => familyOf(text) === family);
+  const pools = given.flatMap(text => parseCidr(text) ?? []);
+  return family === "ipv4" || pools.length > 0 ? pools : [uniqueLocalPool(cluster.id)];
 }
 
-function v4Text(address: bigint): string {
-  const bits = address & V4_MASK;
-  return [24n, 16n, 8n, 0n].map(shift => String((bits >> shift) & 0xffn)).join(".");
-}
-
-function v6Text(address: bigint): string {
-  const groups = Array.from({ length: 8 }, (_, i) => (address >> BigInt(112 - 16 * i)) & 0xffffn);
-  const text = groups.map(group => group.toString(16)).join(":");
-  return text.replace(/(?:^|:)0(?::0)+(?:$|:)/, "::");
-}
-
-function cidrText(network: IpNetwork): string {
-  return isV4(network)
-    ? `${v4Text(network.base)}/${network.prefixBits - V4_OFFSET_BITS}`
-    : `${v6Text(network.base)}/${network.prefixBits}`;
-}
-
-function firstAddress(network: IpNetwork): string {
-  return isV4(network) ? v4Text(network.base + 1n) : v6Text(network.base + 1n);
+/** A /48 of the cluster's own: its id is random, and so are the 40 bits made from it. */
+function uniqueLocalPool(clusterId: string): IpNetwork {
+  let bits = 0n;
+  for (const char of isId(clusterId) ? clusterId : "") {
+    bits = bits * 36n + BigInt(Number.parseInt(char, 36));
+  }
+  const own = bits % (1n << ULA_OWN_BITS);
+  const site = (0xfdn << ULA_OWN_BITS) | own;
+  return { base: site << BigInt(ADDRESS_BITS - ULA_SITE_BITS), prefixBits: ULA_SITE_BITS };
 }
 
 /** The request that makes the cluster's ingress network, as swarm mode has it. */
@@ -143,14 +167,11 @@ const INGRESS_NETWORK_SPEC: Network["spec"] = {
   Driver: "overlay",
   Scope: "swarm",
   Ingress: true,
+  EnableIPv6: true,
 };
 
 /** What creates the ingress network of a new cluster. */
-export function createIngress(
-  view: StateView,
-  cluster: Pick<Cluster, "defaultAddrPool" | "subnetSize">,
-  id: string,
-): Change {
+export function createIngress(view: StateView, cluster: AddressPools, id: string): Change {
   const spec = INGRESS_NETWORK_SPEC;
   return {
     op: "create",

@@ -1,6 +1,8 @@
 import type { Commit, RowEvent } from "../../model/change.ts";
 import { summarize, type TableSummary } from "../../model/data-path.ts";
 import {
+  addressesOf,
+  byFamily,
   type OverlayChange,
   type OverlayEndpoint,
   type OverlayHost,
@@ -8,7 +10,6 @@ import {
   type OverlayPort,
   type OverlayService,
   overlayItemId,
-  withoutPrefix,
 } from "../../model/overlay.ts";
 import type { Network, Node, Service, Task } from "../../model/rows.ts";
 import type { PortConfig, ServiceSpec } from "../../model/service-spec.ts";
@@ -191,7 +192,8 @@ export class NetworkTables {
     if (ports.length > 0 && ingress !== "") targets.push({ networkId: ingress, aliases: [] });
     const vipMode = spec.EndpointSpec?.Mode !== "dnsrr";
     return targets.flatMap(({ networkId, aliases }) => {
-      const vip = endpoint.virtualIps.find(({ networkId: id }) => id === networkId)?.addr ?? "";
+      const own = endpoint.virtualIps.filter(vip => vip.networkId === networkId);
+      const { addr: vip, addr6: vip6 } = byFamily(own.map(({ addr }) => addr));
       if (vip === "" && vipMode && networkId !== ingress) return [];
       return {
         id: overlayItemId(networkId, service.id),
@@ -199,7 +201,8 @@ export class NetworkTables {
         serviceId: service.id,
         name: spec.Name ?? "",
         aliases,
-        vip: withoutPrefix(vip),
+        vip,
+        ...(vip6 !== undefined && { vip6 }),
         ports: networkId === ingress ? ports : [],
       };
     });
@@ -280,8 +283,8 @@ function endpointsOf(task: Task): OverlayEndpoint[] {
   const slot = task.slot > 0 ? String(task.slot) : task.nodeId;
   const name = task.serviceId === "" ? task.serviceName : `${task.serviceName}.${slot}.${task.id}`;
   return task.networks.flatMap(({ networkId, addresses }) => {
-    const addr = withoutPrefix(addresses[0] ?? "");
-    if (addr === "") return [];
+    const own = byFamily(addresses);
+    if (addressesOf(own).length === 0) return [];
     return {
       id: overlayItemId(networkId, task.id),
       networkId,
@@ -289,7 +292,7 @@ function endpointsOf(task: Task): OverlayEndpoint[] {
       serviceId: task.serviceId,
       name,
       nodeId: task.nodeId,
-      addr,
+      ...own,
       serving: isServing(task),
     };
   });

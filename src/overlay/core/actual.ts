@@ -1,3 +1,4 @@
+import type { IpFamily } from "../../model/ip.ts";
 import { hostGateway, hostOfGateway, indexOfMac, TUNNEL_DEVICE } from "./names.ts";
 import type { TunnelConfig } from "./plan.ts";
 
@@ -30,7 +31,7 @@ export function parseLink(json: string): TunnelConfig | null {
   };
 }
 
-/** `ip -j route show`: addresses that other hosts have, by the host's index. */
+/** `ip -j route show`, `ip -j -6 route show`: addresses that other hosts have, by the host's index. */
 export function parseRoutes(json: string): ReadonlyMap<string, number> {
   const routes = new Map<string, number>();
   for (const { dst, gateway, dev } of rowsOf(json)) {
@@ -42,14 +43,19 @@ export function parseRoutes(json: string): ReadonlyMap<string, number> {
   return routes;
 }
 
-/** `ip -j neigh show dev vx0`: hosts whose gateway has the MAC address it should. */
-export function parseNeighbours(json: string): ReadonlySet<number> {
-  const known = new Set<number>();
+/** `ip -j neigh show dev vx0`: hosts whose gateways have the MAC address they should. */
+export function parseNeighbours(json: string, families: readonly IpFamily[]): ReadonlySet<number> {
+  const known = new Set<string>();
+  const indexes = new Set<number>();
   for (const { dst, lladdr } of rowsOf(json)) {
     const index = indexOfMac(String(lladdr ?? ""));
-    if (index !== null && dst === hostGateway(index)) known.add(index);
+    if (index === null) continue;
+    known.add(`${index} ${dst}`);
+    indexes.add(index);
   }
-  return known;
+  const isWhole = (index: number): boolean =>
+    families.every(family => known.has(`${index} ${hostGateway(index, family)}`));
+  return new Set([...indexes].filter(isWhole));
 }
 
 /** `bridge -j fdb show dev vx0`: tunnel ends by host, of hosts with a neighbour entry too. */

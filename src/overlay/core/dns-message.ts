@@ -1,4 +1,4 @@
-import { parseIp } from "../../model/ip.ts";
+import { ipText, parseIp } from "../../model/ip.ts";
 
 /** The part of DNS messages that the resolver of overlay networks needs (RFC 1035, RFC 6891). */
 
@@ -134,11 +134,17 @@ function encodeAddress(addr: string): Uint8Array {
   return Uint8Array.from({ length: 16 }, (_, i) => Number((value >> BigInt(8 * (15 - i))) & 0xffn));
 }
 
-/** The address that a PTR query asks about; null when the name is not one of those. */
+/**
+ * The address that a PTR query asks about (RFC 1035 section 3.5, RFC 3596 section 2.5); null when
+ * the name is not one of those.
+ */
 export function reverseAddress(name: string): string | null {
   const v4 = /^(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.in-addr\.arpa$/.exec(name);
-  if (v4 === null) return null;
-  return v4.slice(1).reverse().join(".");
+  if (v4 !== null) return v4.slice(1).reverse().join(".");
+  const v6 = /^((?:[0-9a-f]\.){32})ip6\.arpa$/.exec(name);
+  if (v6 === null) return null;
+  const digits = (v6[1] ?? "").split(".").reverse().join("");
+  return ipText(BigInt(`0x${digits}`));
 }
 
 function concat(parts: readonly Uint8Array[]): Uint8Array {

@@ -1,4 +1,4 @@
-import type { OverlayEndpoint, OverlayService } from "../../model/overlay.ts";
+import { addressesOf, type OverlayEndpoint, type OverlayService } from "../../model/overlay.ts";
 import { type Answer, type AnswerRecord, RCODE, reverseAddress, TYPE } from "./dns-message.ts";
 import type { NetworkTable } from "./table.ts";
 
@@ -22,8 +22,9 @@ export class NetworkNames {
     for (const endpoint of endpoints.values()) {
       // A plain container's name is its own Engine's to answer.
       if (endpoint.name === "") continue;
-      this.#put(endpoint.name, [endpoint.addr]);
-      this.#names.set(endpoint.addr, `${endpoint.name}.${network.name}`);
+      const addrs = addressesOf(endpoint);
+      this.#put(endpoint.name, addrs);
+      for (const addr of addrs) this.#names.set(addr, `${endpoint.name}.${network.name}`);
     }
     for (const service of services.values()) this.#putService(service, serving);
   }
@@ -39,13 +40,14 @@ export class NetworkNames {
   }
 
   #putService(service: OverlayService, serving: ReadonlyMap<string, readonly string[]>): void {
-    const { name, aliases, vip, serviceId } = service;
+    const { name, aliases, vip, vip6 = "", serviceId } = service;
+    const vips = addressesOf({ addr: vip, addr6: vip6 });
     const tasks = serving.get(serviceId) ?? [];
     for (const known of [name, ...aliases]) {
-      this.#put(known, vip === "" ? tasks : [vip]);
+      this.#put(known, vips.length === 0 ? tasks : vips);
       this.#put(`${TASKS_PREFIX}${known}`, tasks);
     }
-    if (vip !== "") this.#names.set(vip, `${name}${this.#suffix}`);
+    for (const addr of vips) this.#names.set(addr, `${name}${this.#suffix}`);
   }
 
   /** Services that share an alias share its answers. */
@@ -60,9 +62,10 @@ function groupByService(
   endpoints: Iterable<OverlayEndpoint>,
 ): ReadonlyMap<string, readonly string[]> {
   const groups = new Map<string, string[]>();
-  for (const { serving, serviceId, addr } of endpoints) {
+  for (const endpoint of endpoints) {
+    const { serving, serviceId } = endpoint;
     if (!serving || serviceId === "") continue;
-    groups.set(serviceId, [...(groups.get(serviceId) ?? []), addr]);
+    groups.set(serviceId, [...(groups.get(serviceId) ?? []), ...addressesOf(endpoint)]);
   }
   return groups;
 }

@@ -1,3 +1,4 @@
+import { cidrText, familyOf, type IpFamily, parseCidr, sizeOf } from "../../model/ip.ts";
 import type { OverlayNetwork } from "../../model/overlay.ts";
 
 /** Names, numbers and addresses that the data paths of all hosts agree on. */
@@ -6,6 +7,8 @@ const BYTE = 256;
 /** 169.254.64.0 to 169.254.127.255: what a host's tunnel end is called inside the namespaces. */
 const HOST_NET = "169.254";
 const HOST_NET_OFFSET = 64;
+/** The same for IPv6: the link-local address that belongs to the host's MAC (RFC 4291 app. A). */
+const HOST_LINK_LOCAL = "fe80::53:ff:fe00:";
 /** 169.254.192.0 to 169.254.250.255: what a host is called inside the encrypted mesh. */
 const MESH_NET_OFFSET = 192;
 /** Above the numbers of slots, which are marks too. */
@@ -21,6 +24,11 @@ export const UPLINK = {
   innerAddr: "169.254.254.2",
   net: "169.254.254.0/30",
   prefixBits: 30,
+  /** Unique local addresses whose site is "Swarm" in ASCII; they leave no host (RFC 4193). */
+  hostAddr6: "fd53:7761:726d::1",
+  innerAddr6: "fd53:7761:726d::2",
+  net6: "fd53:7761:726d::/126",
+  prefixBits6: 126,
 } as const;
 
 export const TUNNEL_DEVICE = "vx0";
@@ -51,7 +59,8 @@ export function indexOfMac(mac: string): number | null {
 }
 
 /** What routes inside a namespace go through to reach a host. */
-export function hostGateway(index: number): string {
+export function hostGateway(index: number, family: IpFamily = "ipv4"): string {
+  if (family === "ipv6") return `${HOST_LINK_LOCAL}${index.toString(16)}`;
   return `${HOST_NET}.${HOST_NET_OFFSET + Math.floor(index / BYTE)}.${index % BYTE}`;
 }
 
@@ -67,6 +76,9 @@ export const MESH_PORT = 51_820;
 
 /** The host of a gateway; null when it is none. */
 export function hostOfGateway(gateway: string): number | null {
+  if (gateway.startsWith(HOST_LINK_LOCAL)) {
+    return Number.parseInt(gateway.slice(HOST_LINK_LOCAL.length), 16) || null;
+  }
   const [a, b, high, low] = gateway.split(".").map(Number);
   if (`${a}.${b}` !== HOST_NET || high === undefined || low === undefined) return null;
   const index = (high - HOST_NET_OFFSET) * BYTE + low;
@@ -99,4 +111,20 @@ export function endpointDevice(endpointId: string): string {
 
 export function tunnelPort(network: Pick<OverlayNetwork, "encrypted" | "dataPathPort">): number {
   return network.encrypted ? ENCRYPTED_PORT : network.dataPathPort;
+}
+
+/** Bits of a prefix that is one address. */
+export function hostPrefix(addr: string): string {
+  return `${addr}/${familyOf(addr) === "ipv6" ? 128 : 32}`;
+}
+
+/**
+ * Both halves of an IPv6 subnet. Routes to them win over the one that comes with a container's
+ * address, so that all goes by the gateway and nobody is looked for on the container's own link.
+ */
+export function halvesOf(subnet: string): readonly string[] {
+  const network = parseCidr(subnet);
+  if (network === null) return [];
+  const lower = { base: network.base, prefixBits: network.prefixBits + 1 };
+  return [cidrText(lower), cidrText({ ...lower, base: lower.base + sizeOf(lower) })];
 }

@@ -1,3 +1,4 @@
+import { familyOf, type IpFamily } from "../../model/ip.ts";
 import { hostMac, hostMark, UPLINK } from "./names.ts";
 
 /** nftables scripts of the data path (nft(8)); each one is a transaction: all of it or nothing. */
@@ -14,26 +15,58 @@ const OWN_CONTAINER_MARK = "0x53570000";
 /** Devices of the Engine's bridges. */
 const ENGINE_BRIDGES = ["docker0", "docker_gwbridge", "br-*"];
 
-/** Makes the table anew, whatever was there before. */
-function fresh(table: string, body: readonly string[]): string {
-  const lines = body.map(line => `  ${line}`).join("\n");
-  return `table ip ${table}\ndelete table ip ${table}\ntable ip ${table} {\n${lines}\n}\n`;
+/** What nftables calls things of a family. */
+interface Words {
+  /** Of tables, and of fields of the IP header. */
+  readonly ip: "ip" | "ip6";
+  readonly addr: "ipv4_addr" | "ipv6_addr";
+  /** The field that tells TCP from UDP. */
+  readonly protocol: string;
+  readonly innerAddr: string;
 }
+
+const WORDS: Readonly<Record<IpFamily, Words>> = {
+  ipv4: { ip: "ip", addr: "ipv4_addr", protocol: "ip protocol", innerAddr: UPLINK.innerAddr },
+  ipv6: { ip: "ip6", addr: "ipv6_addr", protocol: "meta l4proto", innerAddr: UPLINK.innerAddr6 },
+};
+
+/** Each family has tables of its own, of the same names. */
+export function tableFamily(family: IpFamily): "ip" | "ip6" {
+  return WORDS[family].ip;
+}
+
+/** Makes the table anew, whatever was there before. */
+function fresh(family: IpFamily, table: string, body: readonly string[]): string {
+  const name = `${WORDS[family].ip} ${table}`;
+  const lines = body.map(line => `  ${line}`).join("\n");
+  return `table ${name}\ndelete table ${name}\ntable ${name} {\n${lines}\n}\n`;
+}
+
+/** A router's advice on shorter ways is of no use where every way is given. */
+const NO_REDIRECTS = [
+  "chain redirects {",
+  "  type filter hook output priority filter;",
+  "  icmpv6 type nd-redirect drop",
+  "}",
+];
 
 /** `gateway` answers in place of a task that is connected with itself. */
 export function vipTable(gateway: string): string {
-  return fresh(VIP_TABLE, [
-    "map be { type ipv4_addr . mark : ipv4_addr; }",
-    "map svc { type ipv4_addr : verdict; }",
-    "set self { type ipv4_addr . ipv4_addr; }",
+  const family = familyOf(gateway);
+  const { ip, addr } = WORDS[family];
+  return fresh(family, VIP_TABLE, [
+    `map be { type ${addr} . mark : ${addr}; }`,
+    `map svc { type ${addr} : verdict; }`,
+    `set self { type ${addr} . ${addr}; }`,
     "chain pre {",
     "  type nat hook prerouting priority dstnat;",
-    "  ip daddr vmap @svc",
+    `  ${ip} daddr vmap @svc`,
     "}",
     "chain post {",
     "  type nat hook postrouting priority srcnat;",
-    `  ip saddr . ip daddr @self snat to ${gateway}`,
+    `  ${ip} saddr . ${ip} daddr @self snat to ${gateway}`,
     "}",
+    ...(family === "ipv6" ? NO_REDIRECTS : []),
   ]);
 }
 
@@ -42,11 +75,12 @@ export function vipTable(gateway: string): string {
  * go back through it: so the client's address need not be replaced. The zone keeps apart one
  * client's connections with one port that come by two hosts.
  */
-export function ingressTable(subnet: string): string {
-  return fresh(INGRESS_TABLE, [
+export function ingressTable(family: IpFamily): string {
+  const { ip, addr, innerAddr } = WORDS[family];
+  return fresh(family, INGRESS_TABLE, [
     "map hosts { type ether_addr : mark; }",
     "map zones { typeof ether saddr : ct zone; }",
-    "map be { type inet_proto . inet_service . mark : ipv4_addr . inet_service; }",
+    `map be { type inet_proto . inet_service . mark : ${addr} . inet_service; }`,
     "map svc { type inet_proto . inet_service : verdict; }",
     "chain zone {",
     "  type filter hook prerouting priority raw;",
@@ -59,27 +93,29 @@ export function ingressTable(subnet: string): string {
     "}",
     "chain pre {",
     "  type nat hook prerouting priority dstnat;",
-    `  iifname "${UPLINK.innerDevice}" ip daddr ${UPLINK.innerAddr} ` +
+    `  iifname "${UPLINK.innerDevice}" ${ip} daddr ${innerAddr} ` +
       "meta l4proto . th dport vmap @svc",
     "}",
     "chain post {",
     "  type nat hook postrouting priority srcnat + 5;",
-    `  oifname "${UPLINK.innerDevice}" ct direction original ip saddr ${subnet} masquerade`,
+    `  oifname "${UPLINK.innerDevice}" ct direction original masquerade`,
     "}",
     "chain iso {",
     "  type filter hook forward priority filter;",
     `  iifname != { "${UPLINK.innerDevice}", "vx0" } oifname != "${UPLINK.innerDevice}" ` +
       "ct direction original drop",
     "}",
+    ...(family === "ipv6" ? NO_REDIRECTS : []),
   ]);
 }
 
 /** What a chain that shares connections out among `count` backends does. */
-export function shareRule(table: string, count: number): string {
+export function shareRule(table: string, family: IpFamily, count: number): string {
+  const { ip, protocol } = WORDS[family];
   const slot = `meta mark set numgen random mod ${count}`;
   return table === VIP_TABLE
-    ? `${slot} dnat to ip daddr . meta mark map @be`
-    : `${slot} dnat ip to ip protocol . th dport . meta mark map @be`;
+    ? `${slot} dnat to ${ip} daddr . meta mark map @be`
+    : `${slot} dnat ${ip} to ${protocol} . th dport . meta mark map @be`;
 }
 
 /** The marks of entry hosts: elements of `hosts` and `zones`. */
@@ -95,29 +131,71 @@ export function zoneElement(index: number): string {
 export interface HostRules {
   /** Address that stands for this host's own clients; empty: ingress is off here. */
   readonly addr: string;
+  /** Published ports answer on IPv6 addresses too. */
+  readonly ipv6: boolean;
   /** "tcp . 8080" of each published port, sorted. */
   readonly ports: readonly string[];
   /** UDP port of encrypted tunnels that nothing but the mesh's devices may use; 0: none. */
   readonly guardedPort: number;
 }
 
-/** The whole table: it is small, and one transaction replaces it. */
+/** The whole tables: they are small, and one transaction replaces them. */
 export function hostTableScript(rules: HostRules): string {
-  return fresh(HOST_TABLE, [...publishChains(rules), ...guardChains(rules.guardedPort)]);
+  const own = fresh("ipv4", HOST_TABLE, [
+    ...publishChains(rules),
+    ...guardChains(rules.guardedPort),
+  ]);
+  return rules.ipv6 ? own + fresh("ipv6", HOST_TABLE, publishChains6(rules)) : own;
 }
 
 function publishChains({ addr, ports }: HostRules): readonly string[] {
   if (addr === "") return [];
   const { hostDevice, innerAddr, net } = UPLINK;
   const published = "fib daddr type local meta l4proto . th dport @pub";
+  return [
+    ...publishedSet(ports),
+    ...publishHooks(published, innerAddr),
+    "chain post {",
+    "  type nat hook postrouting priority srcnat - 5;",
+    `  oifname "${hostDevice}" ct mark ${OWN_CONTAINER_MARK} snat to ${addr}`,
+    `  oifname "${hostDevice}" ip saddr { 127.0.0.0/8, ${net} } snat to ${addr}`,
+    `  oifname != "${hostDevice}" ip saddr ${innerAddr} masquerade`,
+    "}",
+  ];
+}
+
+/**
+ * A link-local client is never forwarded (RFC 4291 section 2.5.6), so its requests are left to
+ * whatever listens there. The host's end of the link stands for clients that have no address of
+ * their own to come back to: answers to it go back through this host, as all do.
+ */
+function publishChains6({ addr, ports }: HostRules): readonly string[] {
+  if (addr === "") return [];
+  const { hostDevice, hostAddr6, innerAddr6 } = UPLINK;
+  const published = "ip6 daddr != fe80::/10 fib daddr type local meta l4proto . th dport @pub";
+  return [
+    ...publishedSet(ports),
+    ...publishHooks(published, innerAddr6),
+    "chain post {",
+    "  type nat hook postrouting priority srcnat - 5;",
+    `  oifname "${hostDevice}" ct mark ${OWN_CONTAINER_MARK} snat to ${hostAddr6}`,
+    `  oifname "${hostDevice}" ip6 saddr ::1 snat to ${hostAddr6}`,
+    `  oifname != "${hostDevice}" ip6 saddr ${innerAddr6} masquerade`,
+    "}",
+  ];
+}
+
+function publishedSet(ports: readonly string[]): readonly string[] {
   const elements = ports.length === 0 ? "" : ` elements = { ${ports.join(", ")} }`;
+  return [`set pub { type inet_proto . inet_service;${elements}`, "}"];
+}
+
+function publishHooks(published: string, innerAddr: string): readonly string[] {
   const own = ENGINE_BRIDGES.map(
     device =>
       `  iifname "${device}" ${published} ct mark set ${OWN_CONTAINER_MARK} dnat to ${innerAddr}`,
   );
   return [
-    `set pub { type inet_proto . inet_service;${elements}`,
-    "}",
     "chain pre {",
     "  type nat hook prerouting priority dstnat - 5;",
     ...own,
@@ -125,13 +203,7 @@ function publishChains({ addr, ports }: HostRules): readonly string[] {
     "}",
     "chain out {",
     "  type nat hook output priority -105;",
-    `  oifname != "${hostDevice}" ${published} dnat to ${innerAddr}`,
-    "}",
-    "chain post {",
-    "  type nat hook postrouting priority srcnat - 5;",
-    `  oifname "${hostDevice}" ct mark ${OWN_CONTAINER_MARK} snat to ${addr}`,
-    `  oifname "${hostDevice}" ip saddr { 127.0.0.0/8, ${net} } snat to ${addr}`,
-    `  oifname != "${hostDevice}" ip saddr ${innerAddr} masquerade`,
+    `  oifname != "${UPLINK.hostDevice}" ${published} dnat to ${innerAddr}`,
     "}",
   ];
 }
@@ -154,12 +226,14 @@ function guardChains(port: number): readonly string[] {
 /** Elements to take out of and put into named sets and maps of a table, and chains they need. */
 export class NftChanges {
   readonly #table: string;
+  readonly #family: IpFamily;
   readonly #out = new Map<string, string[]>();
   readonly #in = new Map<string, string[]>();
   readonly #chains: number[] = [];
 
-  constructor(table: string) {
+  constructor(table: string, family: IpFamily) {
     this.#table = table;
+    this.#family = family;
   }
 
   get empty(): boolean {
@@ -181,18 +255,19 @@ export class NftChanges {
 
   script(): string {
     const lines: string[] = [];
+    const table = `${WORDS[this.#family].ip} ${this.#table}`;
     for (const [name, elements] of this.#out) {
-      lines.push(`delete element ip ${this.#table} ${name} { ${elements.join(", ")} }`);
+      lines.push(`delete element ${table} ${name} { ${elements.join(", ")} }`);
     }
     for (const count of this.#chains) {
       lines.push(
-        `add chain ip ${this.#table} n${count}`,
-        `flush chain ip ${this.#table} n${count}`,
-        `add rule ip ${this.#table} n${count} ${shareRule(this.#table, count)}`,
+        `add chain ${table} n${count}`,
+        `flush chain ${table} n${count}`,
+        `add rule ${table} n${count} ${shareRule(this.#table, this.#family, count)}`,
       );
     }
     for (const [name, elements] of this.#in) {
-      lines.push(`add element ip ${this.#table} ${name} { ${elements.join(", ")} }`);
+      lines.push(`add element ${table} ${name} { ${elements.join(", ")} }`);
     }
     return lines.length === 0 ? "" : `${lines.join("\n")}\n`;
   }

@@ -1,4 +1,10 @@
-import type { OverlayEndpoint, OverlayNetwork, OverlayService } from "../../model/overlay.ts";
+import { familyOf, type IpFamily } from "../../model/ip.ts";
+import {
+  addressesOf,
+  type OverlayEndpoint,
+  type OverlayNetwork,
+  type OverlayService,
+} from "../../model/overlay.ts";
 import { tunnelPort } from "./names.ts";
 import type { NetworkTable, OverlayTable } from "./table.ts";
 
@@ -21,12 +27,15 @@ export interface PublishedPort {
 
 /**
  * What a network's namespace on this host is to hold. Sets and maps only: two plans made from the
- * same tables are equal whatever the history that led to them.
+ * same tables are equal whatever the history that led to them. Addresses of both families are in
+ * the same sets.
  */
 export interface NetworkPlan {
   readonly networkId: string;
   readonly tunnel: TunnelConfig;
   readonly gateways: readonly string[];
+  /** IPv4, and IPv6 when network and host have it. */
+  readonly families: readonly IpFamily[];
   readonly ingress: boolean;
   /** Tunnel ends of the other hosts, by index. */
   readonly peers: ReadonlyMap<number, string>;
@@ -34,7 +43,7 @@ export interface NetworkPlan {
   readonly routes: ReadonlyMap<string, number>;
   /** Endpoints on this host that have joined. */
   readonly locals: ReadonlySet<string>;
-  /** Virtual address to those that serve it, sorted. */
+  /** Virtual address to those of its family that serve it, sorted. */
   readonly vips: ReadonlyMap<string, readonly string[]>;
   /** "tcp . 8080" to what serves it; on the ingress network. */
   readonly ports: ReadonlyMap<string, PublishedPort>;
@@ -46,6 +55,8 @@ export interface PlanFacts {
   readonly joined: ReadonlyMap<string, ReadonlySet<string>>;
   /** Networks that a container here is on, or about to join. */
   readonly used: ReadonlySet<string>;
+  /** The host's kernel has IPv6. */
+  readonly ipv6: boolean;
   /** Where plain tunnels come from, and what fits through them. */
   readonly underlay: { readonly mtu: number };
   /** Inner address of each host in the encrypted mesh, by index; null = not available here. */
@@ -57,6 +68,10 @@ export interface MeshFacts {
   addrOf(index: number): string;
 }
 
+/** An endpoint's address of one family. */
+type Place = Pick<OverlayEndpoint, "nodeId" | "serviceId" | "serving" | "addr">;
+
+const FAMILIES: readonly IpFamily[] = ["ipv4", "ipv6"];
 const NONE: ReadonlySet<string> = new Set();
 /** Outer IPv4, UDP, VXLAN and inner Ethernet headers (RFC 7348). */
 export const VXLAN_OVERHEAD_V4 = 50;
@@ -81,18 +96,38 @@ export function planNetwork(
   const others = [...table.hosts.values()].filter(host => host.id !== facts.nodeId);
   const usable = others.filter(host => !rows.network.encrypted || host.publicKey !== "");
   const indexes = new Map(usable.map(host => [host.id, host.index]));
-  const endpoints = [...rows.endpoints.values()];
+  const gateways = rows.network.subnets
+    .map(({ gateway }) => gateway)
+    .filter(gateway => facts.ipv6 || familyOf(gateway) === "ipv4");
+  const there = new Set(gateways.map(familyOf));
+  const families = FAMILIES.filter(family => there.has(family));
+  const endpoints = placesOf(rows.endpoints.values(), there);
   return {
     networkId,
     tunnel,
-    gateways: rows.network.subnets.map(({ gateway }) => gateway),
+    gateways,
+    families,
     ingress: rows.network.ingress,
     peers: new Map(usable.map(host => [host.index, vtepOf(rows.network, host, facts)])),
     routes: routesOf(endpoints, indexes, locals),
     locals,
-    vips: vipsOf(rows, endpoints),
+    vips: vipsOf(rows, endpoints, there),
     ports: portsOf(rows, endpoints),
   };
+}
+
+function placesOf(
+  endpoints: Iterable<OverlayEndpoint>,
+  families: ReadonlySet<IpFamily>,
+): readonly Place[] {
+  const places: Place[] = [];
+  for (const endpoint of endpoints) {
+    const { nodeId, serviceId, serving } = endpoint;
+    for (const addr of addressesOf(endpoint)) {
+      if (families.has(familyOf(addr))) places.push({ nodeId, serviceId, serving, addr });
+    }
+  }
+  return places;
 }
 
 function publishes({ services }: NetworkTable): boolean {
@@ -123,7 +158,7 @@ function vtepOf(
 }
 
 function routesOf(
-  endpoints: readonly OverlayEndpoint[],
+  endpoints: readonly Place[],
   indexes: ReadonlyMap<string, number>,
   locals: ReadonlySet<string>,
 ): ReadonlyMap<string, number> {
@@ -136,7 +171,7 @@ function routesOf(
 }
 
 /** Addresses of what serves each service, sorted; one that moves may be there twice for a moment. */
-function byService(endpoints: readonly OverlayEndpoint[]): ReadonlyMap<string, string[]> {
+function byService(endpoints: readonly Place[]): ReadonlyMap<string, string[]> {
   const servers = new Map<string, Set<string>>();
   for (const { serving, serviceId, addr } of endpoints) {
     if (!serving || serviceId === "") continue;
@@ -148,20 +183,28 @@ function byService(endpoints: readonly OverlayEndpoint[]): ReadonlyMap<string, s
 
 function vipsOf(
   rows: NetworkTable,
-  endpoints: readonly OverlayEndpoint[],
+  endpoints: readonly Place[],
+  families: ReadonlySet<IpFamily>,
 ): ReadonlyMap<string, readonly string[]> {
   const servers = byService(endpoints);
   const vips = new Map<string, readonly string[]>();
   if (rows.network.ingress) return vips;
-  for (const { vip, serviceId } of rows.services.values()) {
-    if (vip !== "") vips.set(vip, servers.get(serviceId) ?? []);
+  for (const { vip, vip6 = "", serviceId } of rows.services.values()) {
+    for (const addr of addressesOf({ addr: vip, addr6: vip6 })) {
+      const family = familyOf(addr);
+      if (!families.has(family)) continue;
+      vips.set(
+        addr,
+        (servers.get(serviceId) ?? []).filter(one => familyOf(one) === family),
+      );
+    }
   }
   return vips;
 }
 
 function portsOf(
   rows: NetworkTable,
-  endpoints: readonly OverlayEndpoint[],
+  endpoints: readonly Place[],
 ): ReadonlyMap<string, PublishedPort> {
   const ports = new Map<string, PublishedPort>();
   if (!rows.network.ingress) return ports;

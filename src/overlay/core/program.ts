@@ -1,4 +1,13 @@
-import { hostGateway, hostMac, hostMark, hostTable, TUNNEL_DEVICE, UPLINK } from "./names.ts";
+import { familyOf, type IpFamily } from "../../model/ip.ts";
+import {
+  hostGateway,
+  hostMac,
+  hostMark,
+  hostPrefix,
+  hostTable,
+  TUNNEL_DEVICE,
+  UPLINK,
+} from "./names.ts";
 import {
   hostElement,
   INGRESS_TABLE,
@@ -18,10 +27,12 @@ export interface Programmed {
   readonly routes: ReadonlyMap<string, number>;
   /** Virtual addresses that the namespace answers for. */
   readonly vips: ReadonlySet<string>;
-  readonly rules: Rules;
+  readonly rules: RulesByFamily;
 }
 
-/** The part that one nft transaction changes. */
+export type RulesByFamily = Readonly<Record<IpFamily, Rules>>;
+
+/** The part of one family that one nft transaction changes. */
 export interface Rules {
   readonly hosts: ReadonlySet<number>;
   readonly self: ReadonlySet<string>;
@@ -31,12 +42,9 @@ export interface Rules {
   readonly chains: ReadonlySet<number>;
 }
 
-export const NO_RULES: Rules = {
-  hosts: new Set(),
-  self: new Set(),
-  slots: new Map(),
-  chains: new Set(),
-};
+const NONE: Rules = { hosts: new Set(), self: new Set(), slots: new Map(), chains: new Set() };
+
+export const NO_RULES: RulesByFamily = { ipv4: NONE, ipv6: NONE };
 
 /** UDP flows of this backend are to choose anew. */
 export interface StaleFlows {
@@ -46,15 +54,17 @@ export interface StaleFlows {
 
 /** Commands to run in this order; empty parts are left out. */
 export interface Batch {
-  /** `ip -batch` lines that may find their object there already. */
+  /** `ip -batch` lines that may find their object there already: for each of `families`. */
   readonly ipEnsure: readonly string[];
+  readonly families: readonly IpFamily[];
   /** `ip -batch` lines. */
   readonly ipAdd: readonly string[];
   /** `bridge -batch` lines. */
   readonly bridgeAdd: readonly string[];
   /** `nft -f` text. */
   readonly nft: string;
-  /** These may find their object gone. */
+  /** These may find their object gone; the first for each of `families`. */
+  readonly ipForget: readonly string[];
   readonly ipDelete: readonly string[];
   readonly bridgeDelete: readonly string[];
   readonly stale: readonly StaleFlows[];
@@ -67,8 +77,8 @@ export interface Step {
 }
 
 export function isEmpty(batch: Batch): boolean {
-  const { ipEnsure, ipAdd, bridgeAdd, nft, ipDelete, bridgeDelete, stale } = batch;
-  const lists = [ipEnsure, ipAdd, bridgeAdd, ipDelete, bridgeDelete, stale];
+  const { ipEnsure, ipAdd, bridgeAdd, nft, ipForget, ipDelete, bridgeDelete, stale } = batch;
+  const lists = [ipEnsure, ipAdd, bridgeAdd, ipForget, ipDelete, bridgeDelete, stale];
   return lists.every(list => list.length === 0) && nft === "";
 }
 
@@ -77,28 +87,24 @@ export function isEmpty(batch: Batch): boolean {
  * transaction, because what is there of them is not known. The tunnel must be the plan's already.
  */
 export function diffNetwork(now: Programmed, plan: NetworkPlan, reload: boolean): Step {
-  const ipEnsure: string[] = [];
-  const ipAdd: string[] = [];
-  const ipDelete: string[] = [];
-  const bridgeAdd: string[] = [];
-  const bridgeDelete: string[] = [];
-  diffPeers(now, plan, { ipEnsure, ipAdd, ipDelete, bridgeAdd, bridgeDelete });
+  const lines = noLines();
+  const { ipAdd, ipDelete } = lines;
+  diffPeers(now, plan, lines);
   for (const [addr, index] of plan.routes) {
     if (now.routes.get(addr) !== index) ipAdd.push(routeLine(addr, index));
   }
   for (const addr of now.routes.keys()) {
-    if (!plan.routes.has(addr)) ipDelete.push(`route del ${addr}/32 dev ${TUNNEL_DEVICE}`);
+    if (!plan.routes.has(addr)) ipDelete.push(`route del ${hostPrefix(addr)} dev ${TUNNEL_DEVICE}`);
   }
   for (const vip of plan.vips.keys()) {
-    if (!now.vips.has(vip)) ipAdd.push(`addr replace ${vip}/32 dev lo`);
+    if (!now.vips.has(vip)) ipAdd.push(`addr replace ${hostPrefix(vip)} dev lo`);
   }
   for (const vip of now.vips) {
-    if (!plan.vips.has(vip)) ipDelete.push(`addr del ${vip}/32 dev lo`);
+    if (!plan.vips.has(vip)) ipDelete.push(`addr del ${hostPrefix(vip)} dev lo`);
   }
-  const { nft, rules, stale } = diffRules(reload ? NO_RULES : now.rules, plan);
-  const base = reload ? baseTable(plan) : "";
+  const { nft, rules, stale } = diffFamilies(reload ? NO_RULES : now.rules, plan, reload);
   return {
-    batch: { ipEnsure, ipAdd, bridgeAdd, nft: base + nft, ipDelete, bridgeDelete, stale },
+    batch: { ...lines, families: plan.families, nft, stale },
     next: {
       tunnel: plan.tunnel,
       peers: plan.peers,
@@ -109,47 +115,64 @@ export function diffNetwork(now: Programmed, plan: NetworkPlan, reload: boolean)
   };
 }
 
-function baseTable(plan: NetworkPlan): string {
-  const gateway = plan.gateways[0] ?? "";
-  return plan.ingress ? ingressTable("0.0.0.0/0") : vipTable(gateway);
+function baseTable(plan: NetworkPlan, family: IpFamily): string {
+  const gateway = plan.gateways.find(one => familyOf(one) === family) ?? "";
+  return plan.ingress ? ingressTable(family) : vipTable(gateway);
 }
 
 function routeLine(addr: string, index: number): string {
-  return `route replace ${addr}/32 via ${hostGateway(index)} dev ${TUNNEL_DEVICE} onlink`;
+  const gateway = hostGateway(index, familyOf(addr));
+  return `route replace ${hostPrefix(addr)} via ${gateway} dev ${TUNNEL_DEVICE} onlink`;
 }
 
-type Lines = Record<"ipEnsure" | "ipAdd" | "ipDelete" | "bridgeAdd" | "bridgeDelete", string[]>;
+type Lines = Record<
+  "ipEnsure" | "ipAdd" | "bridgeAdd" | "ipForget" | "ipDelete" | "bridgeDelete",
+  string[]
+>;
+
+function noLines(): Lines {
+  return { ipEnsure: [], ipAdd: [], bridgeAdd: [], ipForget: [], ipDelete: [], bridgeDelete: [] };
+}
 
 /** One neighbour and one forwarding entry a host; on ingress also the way back to it. */
 function diffPeers(now: Programmed, plan: NetworkPlan, lines: Lines): void {
   for (const [index, vtep] of plan.peers) {
     const known = now.peers.get(index);
     if (known === vtep) continue;
-    const [gateway, mac] = [hostGateway(index), hostMac(index)];
-    lines.ipAdd.push(`neigh replace ${gateway} lladdr ${mac} dev ${TUNNEL_DEVICE} nud permanent`);
+    const mac = hostMac(index);
+    for (const family of plan.families) {
+      const gateway = hostGateway(index, family);
+      lines.ipAdd.push(`neigh replace ${gateway} lladdr ${mac} dev ${TUNNEL_DEVICE} nud permanent`);
+    }
     lines.bridgeAdd.push(`fdb replace ${mac} dev ${TUNNEL_DEVICE} dst ${vtep} self permanent`);
-    if (plan.ingress && known === undefined) wayBack(index, lines);
+    if (plan.ingress && known === undefined) wayBack(index, plan.families, lines);
   }
   for (const [index, vtep] of now.peers) {
     if (plan.peers.has(index)) continue;
     const mac = hostMac(index);
-    lines.ipDelete.push(`neigh del ${hostGateway(index)} dev ${TUNNEL_DEVICE}`);
+    for (const family of plan.families) {
+      lines.ipDelete.push(`neigh del ${hostGateway(index, family)} dev ${TUNNEL_DEVICE}`);
+    }
     lines.bridgeDelete.push(`fdb del ${mac} dev ${TUNNEL_DEVICE} dst ${vtep} self`);
     if (plan.ingress) {
-      lines.ipDelete.push(`rule del pref ${hostTable(index)}`);
-      lines.ipDelete.push(`route del default table ${hostTable(index)}`);
+      lines.ipForget.push(`rule del pref ${hostTable(index)}`);
+      lines.ipForget.push(`route del default table ${hostTable(index)}`);
     }
   }
 }
 
 /** Answers to what came in by that host go back to it. */
-function wayBack(index: number, lines: Lines): void {
+function wayBack(index: number, families: readonly IpFamily[], lines: Lines): void {
   const table = hostTable(index);
   const mark = `0x${hostMark(index).toString(16)}`;
-  const via = `via ${hostGateway(index)} dev ${TUNNEL_DEVICE} onlink`;
   lines.ipEnsure.push(`rule add pref ${table} fwmark ${mark} lookup ${table}`);
-  lines.ipAdd.push(`route replace default ${via} table ${table}`);
+  for (const family of families) {
+    const via = `via ${hostGateway(index, family)} dev ${TUNNEL_DEVICE} onlink`;
+    lines.ipAdd.push(`route replace ${EVERYWHERE[family]} ${via} table ${table}`);
+  }
 }
+
+const EVERYWHERE: Readonly<Record<IpFamily, string>> = { ipv4: "default", ipv6: "::/0" };
 
 interface RulesStep {
   readonly nft: string;
@@ -157,29 +180,48 @@ interface RulesStep {
   readonly stale: readonly StaleFlows[];
 }
 
-function diffRules(now: Rules, plan: NetworkPlan): RulesStep {
-  const changes = new NftChanges(plan.ingress ? INGRESS_TABLE : VIP_TABLE);
+/** One transaction for both families. */
+function diffFamilies(
+  now: RulesByFamily,
+  plan: NetworkPlan,
+  reload: boolean,
+): Omit<RulesStep, "rules"> & { readonly rules: RulesByFamily } {
+  let nft = "";
+  const rules = { ...NO_RULES };
+  const stale: StaleFlows[] = [];
+  for (const family of plan.families) {
+    const step = diffRules(now[family], plan, family);
+    nft += (reload ? baseTable(plan, family) : "") + step.nft;
+    rules[family] = step.rules;
+    stale.push(...step.stale);
+  }
+  return { nft, rules, stale };
+}
+
+function diffRules(now: Rules, plan: NetworkPlan, family: IpFamily): RulesStep {
+  const changes = new NftChanges(plan.ingress ? INGRESS_TABLE : VIP_TABLE, family);
   const hosts = new Set(plan.ingress ? plan.peers.keys() : []);
   for (const index of now.hosts) if (!hosts.has(index)) deleteHost(changes, index);
   for (const index of hosts) if (!now.hosts.has(index)) addHost(changes, index);
-  const self = plan.ingress ? new Set<string>() : plan.locals;
+  const isOwn = (addr: string): boolean => !plan.ingress && familyOf(addr) === family;
+  const self = new Set([...plan.locals].filter(isOwn));
   for (const addr of now.self) if (!self.has(addr)) changes.delete("self", `${addr} . ${addr}`);
   for (const addr of self) if (!now.self.has(addr)) changes.add("self", `${addr} . ${addr}`);
   const chains = new Set(now.chains);
   const slots = new Map<string, readonly string[]>();
   const stale: StaleFlows[] = [];
-  const wanted = wantedSlots(plan);
+  const wanted = wantedSlots(plan, family);
   for (const [key, backends] of wanted) {
     const before = now.slots.get(key) ?? [];
     const after = nextSlots(before, backends);
     slots.set(key, after);
     changeSlots(changes, key, before, after, chains);
-    stale.push(...goneOf(plan, key, before, after));
+    stale.push(...goneOf(plan, family, key, before, after));
   }
   for (const [key, before] of now.slots) {
     if (wanted.has(key)) continue;
     changeSlots(changes, key, before, [], chains);
-    stale.push(...goneOf(plan, key, before, []));
+    stale.push(...goneOf(plan, family, key, before, []));
   }
   return { nft: changes.script(), rules: { hosts, self, slots, chains }, stale };
 }
@@ -194,12 +236,14 @@ function deleteHost(changes: NftChanges, index: number): void {
   changes.delete("zones", hostMac(index));
 }
 
-function wantedSlots(plan: NetworkPlan): ReadonlyMap<string, readonly string[]> {
-  if (!plan.ingress) return plan.vips;
+function wantedSlots(plan: NetworkPlan, family: IpFamily): ReadonlyMap<string, readonly string[]> {
+  if (!plan.ingress) return new Map([...plan.vips].filter(([vip]) => familyOf(vip) === family));
   return new Map(
     [...plan.ports].map(([key, { target, backends }]) => [
       key,
-      backends.map(backend => `${backend} . ${target}`),
+      backends
+        .filter(backend => familyOf(backend) === family)
+        .map(backend => `${backend} . ${target}`),
     ]),
   );
 }
@@ -229,12 +273,14 @@ function changeSlots(
 /** Connections without an end of their own stay with a backend until they are forgotten. */
 function goneOf(
   plan: NetworkPlan,
+  family: IpFamily,
   key: string,
   before: readonly string[],
   after: readonly string[],
 ): StaleFlows[] {
   if (plan.ingress && !key.startsWith("udp")) return [];
-  const originalDst = plan.ingress ? UPLINK.innerAddr : key;
+  const inner = family === "ipv6" ? UPLINK.innerAddr6 : UPLINK.innerAddr;
+  const originalDst = plan.ingress ? inner : key;
   return before
     .filter(backend => !after.includes(backend))
     .map(backend => ({ originalDst, backend: backend.split(" ")[0] ?? "" }));

@@ -1,5 +1,6 @@
 import type { Clock } from "../../base/clock.ts";
 import { isSwarmError } from "../../base/errors.ts";
+import { familyOf } from "../../model/ip.ts";
 import {
   NETWORK_ATTACHABLE_LABEL,
   NETWORK_ID_LABEL,
@@ -96,6 +97,7 @@ export class EngineNetworks {
       Name: name,
       CheckDuplicate: true,
       Driver: driver,
+      EnableIPv6: network.subnets.some(({ subnet }) => familyOf(subnet) === "ipv6"),
       Internal: network.internal,
       Attachable: true,
       Options: options,

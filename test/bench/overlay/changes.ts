@@ -30,6 +30,7 @@ function planOf(services: number, changed: boolean): NetworkPlan {
     networkId: NETWORK_ID,
     tunnel: { vni: VNI, index: 1, localAddr: "127.0.0.1", port: 47_890, mtu: 1_450 },
     gateways: ["10.9.255.254"],
+    families: ["ipv4"],
     ingress: false,
     peers: new Map(),
     routes: new Map(),

@@ -29,6 +29,10 @@ export const protobufFileName = "swarmd/v1/dispatcher.proto";
 
 export interface LeaseRequest {
   networkId: string;
+  /** One address of this family. */
+  ipv6: boolean;
+  /** Just this address; empty: any. */
+  address: string;
 }
 
 export interface Lease {
@@ -179,13 +183,19 @@ export interface PublishLogsResponse {
 }
 
 function createBaseLeaseRequest(): LeaseRequest {
-  return { networkId: "" };
+  return { networkId: "", ipv6: false, address: "" };
 }
 
 export const LeaseRequest: MessageFns<LeaseRequest> = {
   encode(message: LeaseRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.networkId !== "") {
       writer.uint32(10).string(message.networkId);
+    }
+    if (message.ipv6 !== false) {
+      writer.uint32(16).bool(message.ipv6);
+    }
+    if (message.address !== "") {
+      writer.uint32(26).string(message.address);
     }
     return writer;
   },
@@ -209,6 +219,22 @@ export const LeaseRequest: MessageFns<LeaseRequest> = {
             }
 
             message.networkId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.ipv6 = reader.bool();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.address = reader.string();
             continue;
           }
         }
