@@ -3,6 +3,8 @@ import { networkInterfaces } from "node:os";
 import { SwarmError } from "../base/errors.ts";
 import { DEFAULT_CLUSTER_PORT } from "../model/defaults.ts";
 import { oddlyInternal } from "../model/validate-errors.ts";
+import type { DaemonConfig } from "./config.ts";
+import type { NodeState } from "./node-state.ts";
 
 /** Resolution of what users write for addresses (moby daemon/cluster/listen_addr.go). */
 export interface Interfaces {
@@ -137,4 +139,31 @@ export function dataPathAddrOf(
   const asked = state.dataPathAddr;
   if (asked === "") return split(state.advertiseAddr, BAD_ADVERTISE).host;
   return isIP(asked) !== 0 ? asked : (addressOfInterface(asked, interfaces) ?? "");
+}
+
+export type NodeAddresses = Pick<
+  NodeState,
+  "listenAddr" | "advertiseAddr" | "dataPathAddr" | "advertised"
+>;
+
+/** What a request may say of them; empty: not said. */
+export interface AskedAddresses {
+  readonly listenAddr: string;
+  readonly advertiseAddr: string;
+  readonly dataPathAddr: string;
+}
+
+/** By the request, else by the daemon's settings, else by this host's interfaces. */
+export function resolveAddresses(
+  request: AskedAddresses,
+  config: Pick<DaemonConfig, "listenAddr" | "advertiseAddr">,
+): NodeAddresses {
+  const interfaces = localInterfaces();
+  const listenAddr = resolveListenAddr(request.listenAddr || config.listenAddr, interfaces);
+  const wanted = request.advertiseAddr || config.advertiseAddr;
+  const advertiseAddr = resolveAdvertiseAddr(wanted, listenAddr, interfaces);
+  const asked = request.advertiseAddr !== "";
+  const advertised = { setting: config.advertiseAddr, asked };
+  const dataPathAddr = resolveDataPathAddr(request.dataPathAddr, interfaces);
+  return { listenAddr, advertiseAddr, dataPathAddr, advertised };
 }

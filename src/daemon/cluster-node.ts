@@ -10,23 +10,23 @@ import type { PeerInfo } from "../raft/ports.ts";
 import { RpcClients } from "../rpc/clients.ts";
 import type { AskGroupRequest } from "../rpc/gen/swarmd/v1/group.ts";
 import { callLeader } from "../rpc/leader-call.ts";
-import type { Identity } from "../rpc/ports.ts";
 import type { IdentityStore } from "../tls/identity-store.ts";
 import { renewThroughManagers } from "../tls/join.ts";
 import { Renewer } from "../tls/renewer.ts";
 import { dataPathAddrOf, localInterfaces } from "./addresses.ts";
+import { LEAVE_GROUP_TIMEOUT_MS, leaveThrough } from "./admission.ts";
 import type { DaemonConfig } from "./config.ts";
 import { askBeforeStart, type GroupAsking, untilRetired } from "./group.ts";
 import { eraseLog, Manager } from "./manager.ts";
-import { requestJoin, requestLeave } from "./membership.ts";
-import { adoptNewGroup, eraseNewGroups } from "./new-group.ts";
+import { requestJoin } from "./membership.ts";
+import { adoptNewGroup } from "./new-group.ts";
 import type { NodeState, NodeStateFile } from "./node-state.ts";
-import { eraseWorker, WorkerSide } from "./worker-side.ts";
+import { timeoutSignal } from "./timeout-signal.ts";
+import { WorkerSide } from "./worker-side.ts";
 
 /** How long a joiner tries to be taken into the Raft group, and then to catch up. */
 const JOIN_GROUP_TIMEOUT_MS = 20_000;
 const CATCH_UP_POLL_MS = 20;
-const LEAVE_GROUP_TIMEOUT_MS = 3_000;
 /** Between tries to listen, or to be taken into the group, of a node that is to be a manager. */
 const MANAGER_RETRY_MS = 2_000;
 const STOP_TASKS_TIMEOUT_MS = 60_000;
@@ -430,60 +430,4 @@ export class ClusterNode {
     this.#state = { ...this.#state, ...change };
     await this.#deps.stateFile.save(this.#state);
   }
-}
-
-/**
- * Takes back the admission of a node that could not be made: the cluster forgets it. Best effort.
- * After `run` has ended.
- */
-export async function takeBackAdmission(
-  addrs: readonly string[],
-  admitted: Identity,
-  deps: Pick<ClusterNodeDeps, "clock" | "rng" | "logger">,
-): Promise<void> {
-  // It may be that the disk could not take it.
-  const identity = { current: () => admitted, onChange: () => () => undefined };
-  const clients = new RpcClients({}, { ...deps, identity });
-  const signal = timeoutSignal(deps.clock, LEAVE_GROUP_TIMEOUT_MS);
-  try {
-    await leaveThrough(clients, { addrs, forget: true, signal }, deps);
-  } catch (error) {
-    deps.logger.warn("the cluster still lists this node", { error: errorMessage(error) });
-  } finally {
-    clients.close();
-  }
-}
-
-async function leaveThrough(
-  clients: RpcClients,
-  how: {
-    readonly addrs: readonly string[];
-    readonly forget: boolean;
-    readonly signal: AbortSignal;
-  },
-  deps: { readonly clock: Clock; readonly rng: Rng },
-): Promise<void> {
-  const { addrs, forget, signal } = how;
-  const timeoutMs = LEAVE_GROUP_TIMEOUT_MS;
-  await callLeader(
-    addr => requestLeave(clients, addr, { forget }, { signal, timeoutMs }),
-    { addrs, signal, timeoutMs, idempotent: true },
-    deps,
-  );
-}
-
-/** Removes what a membership leaves on disk besides its certificate. After `run` has ended. */
-export async function eraseMembership(dataDir: string): Promise<void> {
-  await eraseLog(dataDir);
-  await eraseNewGroups(dataDir);
-  await eraseWorker(dataDir);
-}
-
-/** Aborts after `ms`. */
-export function timeoutSignal(clock: Clock, ms: number): AbortSignal {
-  const controller = new AbortController();
-  clock.setTimer("timeout", ms, () =>
-    controller.abort(new SwarmError("deadline_exceeded", `not within ${ms / 1_000} s`)),
-  );
-  return controller.signal;
 }

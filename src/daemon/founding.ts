@@ -1,16 +1,72 @@
+import { createPublicKey } from "node:crypto";
 import { hostname } from "node:os";
 import type { InitRequest } from "../api/ports.ts";
 import { newDeferred, withSignal } from "../base/async.ts";
 import type { Clock } from "../base/clock.ts";
 import type { IdSource } from "../base/ids.ts";
+import type { Rng } from "../base/rng.ts";
 import { createIngress } from "../control/core/network-plan.ts";
 import type { Change } from "../model/change.ts";
+import { NS_PER_MS } from "../model/defaults.ts";
 import type { StateView } from "../model/view.ts";
 import type { StateStore } from "../state/ports.ts";
-import { newJoinToken, type RootCa } from "../tls/ca.ts";
+import { createRootCa, newJoinToken, type RootCa, signNodeCertificate } from "../tls/ca.ts";
+import { newKeyPair } from "../tls/keys.ts";
 import { newUnlockKey } from "../tls/unlock-key.ts";
 import { hostOf } from "./addresses.ts";
 import { nodeRow } from "./ca-backend.ts";
+import type { RunningNode } from "./regroup.ts";
+
+export interface FoundingDeps {
+  readonly clock: Clock;
+  readonly rng: Rng;
+  readonly ids: IdSource;
+}
+
+/** The root of a new cluster and the first manager's place in it. */
+export interface Founding {
+  readonly request: InitRequest;
+  readonly root: RootCa;
+  /** PEM. The first manager signs its own certificate; the others come with the token's. */
+  readonly certificate: {
+    readonly certPem: string;
+    readonly keyPem: string;
+    readonly caPem: string;
+  };
+}
+
+/** Makes the keys of a new cluster; nothing is written anywhere. */
+export async function newFounding(
+  request: InitRequest,
+  { clock, rng, ids }: FoundingDeps,
+): Promise<Founding> {
+  const nowMs = clock.nowMs();
+  const root = await createRootCa({ nowMs, rng });
+  const { privateKey, keyPem } = await newKeyPair();
+  const name = { nodeId: ids.newId(), clusterId: ids.newId(), role: "manager" as const };
+  const expiryMs = request.spec.CAConfig.NodeCertExpiry / NS_PER_MS;
+  const publicKey = createPublicKey(privateKey);
+  const certPem = signNodeCertificate({ publicKey, name, expiryMs, nowMs }, root, rng);
+  return { request, root, certificate: { certPem, keyPem, caPem: root.certPem } };
+}
+
+/** Waits for leadership of the group of one, writes the cluster's first rows, and for the node. */
+export async function foundCluster(
+  { node, failed }: RunningNode,
+  { request, root, certificate }: Founding,
+  ids: { readonly nodeId: string; readonly clusterId: string },
+  signal: AbortSignal,
+  deps: FoundingDeps,
+): Promise<void> {
+  const manager = await Promise.race([node.whenOpen(signal), failed]);
+  await manager.raft.readBarrier(signal);
+  const { advertiseAddr } = node.state;
+  const founder = { ...ids, certificatePem: certificate.certPem, advertiseAddr };
+  const changes = foundingRows(manager.store.view, founder, request, root, deps.ids);
+  await manager.store.submit(changes, signal);
+  await node.whenManager(signal);
+  await founderReady(manager.store, founder.nodeId, deps.clock, signal);
+}
 
 /** The first manager, as its certificate and its request say. */
 export interface Founder {
@@ -70,7 +126,7 @@ const READY_WAIT_MS = 5_000;
  * Waits until the founder's own session has made it ready, so that a service created right after
  * `init` finds a node. An Engine that is down is no reason to fail: the wait just ends.
  */
-export async function founderReady(
+async function founderReady(
   store: StateStore,
   nodeId: string,
   clock: Clock,

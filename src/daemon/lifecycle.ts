@@ -1,8 +1,3 @@
-import { createPublicKey } from "node:crypto";
-import { existsSync } from "node:fs";
-import { readdir } from "node:fs/promises";
-import { hostname } from "node:os";
-import { join } from "node:path";
 import type {
   InitRequest,
   JoinRequest,
@@ -12,52 +7,35 @@ import type {
 } from "../api/ports.ts";
 import { newDeferred } from "../base/async.ts";
 import type { Clock } from "../base/clock.ts";
-import { errorMessage, SwarmError, toSwarmError } from "../base/errors.ts";
+import { errorMessage, SwarmError } from "../base/errors.ts";
 import type { IdSource } from "../base/ids.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Rng } from "../base/rng.ts";
 import type { ControlClient } from "../control/ports.ts";
 import type { SwarmEventFeed } from "../control/swarm-events.ts";
-import { NS_PER_MS } from "../model/defaults.ts";
 import type { StartMode } from "../raft/driver/options.ts";
 import { formatHostPort, parseHostPort } from "../rpc/address.ts";
-import type { Identity } from "../rpc/ports.ts";
-import { createRootCa, type RootCa, signNodeCertificate } from "../tls/ca.ts";
 import { IdentityStore } from "../tls/identity-store.ts";
-import { joinRequest } from "../tls/join.ts";
-import { newKeyPair } from "../tls/keys.ts";
 import { parseUnlockKey } from "../tls/unlock-key.ts";
-import {
-  hostOf,
-  localInterfaces,
-  resolveAdvertiseAddr,
-  resolveDataPathAddr,
-  resolveListenAddr,
-} from "./addresses.ts";
+import { hostOf, localInterfaces, resolveAddresses } from "./addresses.ts";
+import { askAdmission, takeBackAdmission } from "./admission.ts";
 import { clusterOf } from "./ca-backend.ts";
-import {
-  ClusterNode,
-  eraseMembership,
-  newRaftId,
-  takeBackAdmission,
-  timeoutSignal,
-} from "./cluster-node.ts";
+import { ClusterNode, newRaftId } from "./cluster-node.ts";
 import type { DaemonConfig } from "./config.ts";
 import { refuseEngineInSwarm } from "./engine-swarm.ts";
-import { founderReady, foundingRows } from "./founding.ts";
+import { foundCluster, newFounding } from "./founding.ts";
 import { removalAdvice } from "./leave-advice.ts";
-import { raftDirOf } from "./manager.ts";
+import { MembershipFiles } from "./membership-files.ts";
 import { movedState } from "./move.ts";
-import { type NodeState, NodeStateFile } from "./node-state.ts";
+import type { NodeState } from "./node-state.ts";
 import {
-  type AskedAddresses,
   backupOf,
   forceNewGroup,
-  type NodeAddresses,
   type RegroupHost,
   type RunningNode,
   readRestorable,
 } from "./regroup.ts";
+import { timeoutSignal } from "./timeout-signal.ts";
 
 /** Docker's words (moby daemon/cluster/errors.go). */
 const ALREADY_IN =
@@ -91,7 +69,7 @@ export class Lifecycle implements NodeLifecycle {
   readonly #runDir: string;
   readonly #deps: LifecycleDeps;
   readonly #identity: IdentityStore;
-  readonly #stateFile: NodeStateFile;
+  readonly #files: MembershipFiles;
   readonly #fatal = newDeferred<never>();
   #running: Running | null = null;
   /** A manager whose keys are sealed: it waits for the unlock key. */
@@ -107,7 +85,8 @@ export class Lifecycle implements NodeLifecycle {
     this.#runDir = options.runDir;
     this.#deps = deps;
     this.#identity = identity;
-    this.#stateFile = new NodeStateFile(join(options.config.dataDir, "node.json"));
+    const { dataDir } = options.config;
+    this.#files = new MembershipFiles({ dataDir }, { identity, logger: deps.logger });
     this.#fatal.promise.catch(() => undefined);
   }
 
@@ -119,18 +98,16 @@ export class Lifecycle implements NodeLifecycle {
     const { dataDir } = options.config;
     const identity = await IdentityStore.open({ dataDir }, { logger: deps.logger });
     const lifecycle = new Lifecycle(options, deps, identity);
-    const state = await lifecycle.#stateFile.load();
-    if (state === null || state.leaving === true) await lifecycle.#clearRemains(state);
-    else if (identity.locked) lifecycle.#locked = state;
-    else if (identity.present) await lifecycle.#resume(state);
-    else throw await halfMembership(dataDir);
+    const state = await lifecycle.#files.load();
+    if (state !== null && identity.locked) lifecycle.#locked = state;
+    else if (state !== null) await lifecycle.#resume(state);
     return lifecycle;
   }
 
   /** As the member it was, at the address it has now. */
   async #resume(before: NodeState): Promise<void> {
     const state = movedState(before, this.#config, localInterfaces());
-    if (state !== before) await this.#stateFile.save(state);
+    if (state !== before) await this.#files.stateFile.save(state);
     if (state.advertiseAddr !== before.advertiseAddr) {
       const { advertiseAddr: to } = state;
       this.#deps.logger.info("this node has moved", { from: before.advertiseAddr, to });
@@ -204,7 +181,7 @@ export class Lifecycle implements NodeLifecycle {
         return forceNewGroup(this.#regroupHost(), this.#running.node, request, signal);
       }
       this.#mustBeOut();
-      const addresses = this.#addresses(request);
+      const addresses = resolveAddresses(request, this.#config);
       if (request.forceNewCluster) {
         throw new SwarmError(
           "failed_precondition",
@@ -213,16 +190,17 @@ export class Lifecycle implements NodeLifecycle {
       }
       await refuseEngineInSwarm(this.#config.engineSocket, signal, this.#deps);
       return this.#allOrNothing(async () => {
-        const root = await createRootCa({ nowMs: this.#deps.clock.nowMs(), rng: this.#deps.rng });
-        const certificatePem = await this.#ownCertificate(root, request);
+        const founding = await newFounding(request, this.#deps);
+        await this.#identity.replace(founding.certificate);
         const raftId = newRaftId(this.#deps.rng);
         const managers = [addresses.advertiseAddr];
         const state: NodeState = { format: 1, ...addresses, raftId, raftJoined: false, managers };
-        await this.#stateFile.save(state);
+        await this.#files.stateFile.save(state);
         const running = this.#start(state, "bootstrap");
         const limit = AbortSignal.any([signal, timeoutSignal(this.#deps.clock, INIT_WAIT_MS)]);
-        await this.#foundCluster(running, request, root, certificatePem, limit);
-        return this.#identity.current().nodeId;
+        const { nodeId, clusterId } = this.#identity.current();
+        await foundCluster(running, founding, { nodeId, clusterId }, limit, this.#deps);
+        return nodeId;
       });
     });
   }
@@ -230,15 +208,15 @@ export class Lifecycle implements NodeLifecycle {
   join(request: JoinRequest, signal: AbortSignal): Promise<void> {
     return this.#change("join", async () => {
       this.#mustBeOut();
-      const addresses = this.#addresses(request);
+      const addresses = resolveAddresses(request, this.#config);
       const managers = request.remoteAddrs.map(addr => formatHostPort(parseHostPort(addr)));
       await refuseEngineInSwarm(this.#config.engineSocket, signal, this.#deps);
-      const identity = await this.#admission(request, addresses.advertiseAddr, signal);
+      const identity = await askAdmission(request, addresses.advertiseAddr, signal, this.#deps);
       const state: NodeState = { format: 1, ...addresses, raftId: 0, raftJoined: false, managers };
       const inTime = await this.#allOrNothing(async () => {
         try {
           await this.#identity.replace(identity);
-          await this.#stateFile.save(state);
+          await this.#files.stateFile.save(state);
           const running = this.#start(state, "join");
           return identity.role === "worker" || (await this.#becameManager(running, signal));
         } catch (error) {
@@ -330,7 +308,7 @@ export class Lifecycle implements NodeLifecycle {
   /** A node that could not be made leaves nothing behind; one that was made counts from now on. */
   async #allOrNothing<T>(make: () => Promise<T>): Promise<T> {
     try {
-      await eraseMembership(this.#config.dataDir);
+      await this.#files.eraseParts();
       const made = await make();
       if (this.#running !== null) this.#establish(this.#running);
       return made;
@@ -347,9 +325,9 @@ export class Lifecycle implements NodeLifecycle {
     return {
       ...this.#deps,
       identity: this.#identity,
-      stateFile: this.#stateFile,
+      stateFile: this.#files.stateFile,
       dataDir: this.#config.dataDir,
-      addresses: request => this.#addresses(request),
+      addresses: request => resolveAddresses(request, this.#config),
       stop: () => this.#end(),
       start: state => {
         const isKnown = this.#running !== null;
@@ -371,85 +349,10 @@ export class Lifecycle implements NodeLifecycle {
     if (isIn) throw new SwarmError("unavailable", ALREADY_IN);
   }
 
-  #addresses(request: AskedAddresses): NodeAddresses {
-    const interfaces = localInterfaces();
-    const listenAddr = resolveListenAddr(
-      request.listenAddr === "" ? this.#config.listenAddr : request.listenAddr,
-      interfaces,
-    );
-    const wanted =
-      request.advertiseAddr === "" ? this.#config.advertiseAddr : request.advertiseAddr;
-    const advertiseAddr = resolveAdvertiseAddr(wanted, listenAddr, interfaces);
-    const asked = request.advertiseAddr !== "";
-    const advertised = { setting: this.#config.advertiseAddr, asked };
-    const dataPathAddr = resolveDataPathAddr(request.dataPathAddr, interfaces);
-    return { listenAddr, advertiseAddr, dataPathAddr, advertised };
-  }
-
-  /** The first manager signs its own certificate; the others come with the token's. */
-  async #ownCertificate(root: RootCa, request: InitRequest): Promise<string> {
-    const { ids, rng, clock } = this.#deps;
-    const pair = await newKeyPair();
-    const name = { nodeId: ids.newId(), clusterId: ids.newId(), role: "manager" as const };
-    const expiryMs = request.spec.CAConfig.NodeCertExpiry / NS_PER_MS;
-    const nowMs = clock.nowMs();
-    const publicKey = createPublicKey(pair.privateKey);
-    const certPem = signNodeCertificate({ publicKey, name, expiryMs, nowMs }, root, rng);
-    await this.#identity.replace({ certPem, keyPem: pair.keyPem, caPem: root.certPem });
-    return certPem;
-  }
-
-  /** Waits for leadership of the group of one and writes the cluster's first rows. */
-  async #foundCluster(
-    running: Running,
-    request: InitRequest,
-    root: RootCa,
-    certificatePem: string,
-    signal: AbortSignal,
-  ): Promise<void> {
-    const manager = await Promise.race([running.node.whenOpen(signal), running.failed]);
-    await manager.raft.readBarrier(signal);
-    const { advertiseAddr } = running.node.state;
-    const founder = { ...this.#identity.current(), certificatePem, advertiseAddr };
-    const changes = foundingRows(manager.store.view, founder, request, root, this.#deps.ids);
-    await manager.store.submit(changes, signal);
-    await running.node.whenManager(signal);
-    await founderReady(manager.store, founder.nodeId, this.#deps.clock, signal);
-  }
-
-  /** Through the first of the addresses that answers. */
-  async #admission(
-    request: JoinRequest,
-    advertiseAddr: string,
-    signal: AbortSignal,
-  ): Promise<Identity> {
-    let failure = new SwarmError("invalid_argument", "at least 1 RemoteAddr is required to join");
-    for (const addr of request.remoteAddrs) {
-      try {
-        const joined = await joinRequest(
-          {
-            addr,
-            token: request.joinToken,
-            availability: request.availability,
-            advertiseAddr,
-            hostname: hostname(),
-            signal,
-          },
-          this.#deps,
-        );
-        return joined.identity;
-      } catch (error) {
-        failure = toSwarmError(error);
-        if (failure.code !== "unavailable") break;
-      }
-    }
-    throw failure;
-  }
-
   #start(state: NodeState, mode: StartMode): Running {
     const node = new ClusterNode(
       { config: this.#config, runDir: this.#runDir, state },
-      { ...this.#deps, identity: this.#identity, stateFile: this.#stateFile },
+      { ...this.#deps, identity: this.#identity, stateFile: this.#files.stateFile },
     );
     const stop = new AbortController();
     const failure = newDeferred<never>();
@@ -483,32 +386,7 @@ export class Lifecycle implements NodeLifecycle {
     this.#running = null;
     const state = running?.node.state ?? this.#locked;
     this.#locked = null;
-    if (state !== null) await this.#markLeaving(state);
-    await this.#erase();
-  }
-
-  /** A full disk must not keep a node in its cluster. */
-  async #markLeaving(state: NodeState): Promise<void> {
-    try {
-      await this.#stateFile.save({ ...state, leaving: true });
-    } catch (error) {
-      this.#deps.logger.warn("could not note the leave", { error: errorMessage(error) });
-    }
-  }
-
-  async #erase(): Promise<void> {
-    await eraseMembership(this.#config.dataDir);
-    await this.#identity.clear();
-    await this.#stateFile.remove();
-  }
-
-  /** What an init, join or leave left that was cut short; anything else is damage. */
-  async #clearRemains(state: NodeState | null): Promise<void> {
-    const { dataDir } = this.#config;
-    if (state === null && !this.#identity.present) return;
-    if (state === null && existsSync(raftDirOf(dataDir))) throw await halfMembership(dataDir);
-    this.#deps.logger.warn("removing what an interrupted change of membership has left");
-    await this.#erase();
+    await this.#files.forget(state);
   }
 
   async #change<T>(what: MembershipChange, work: () => Promise<T>): Promise<T> {
@@ -525,14 +403,4 @@ export class Lifecycle implements NodeLifecycle {
       this.#changing = null;
     }
   }
-}
-
-/** A file of the membership is gone that no interrupted change takes away. */
-async function halfMembership(dataDir: string): Promise<SwarmError> {
-  const files = await readdir(dataDir);
-  return new SwarmError(
-    "data_loss",
-    `${dataDir} holds half of a membership (${files.join(", ")}): restore it, or remove the ` +
-      "directory and join the cluster again",
-  );
 }

@@ -2,7 +2,8 @@ import type { InitRequest, RestoreRequest } from "../api/ports.ts";
 import { SwarmError } from "../base/errors.ts";
 import { PRODUCT_VERSION } from "../base/version.ts";
 import { loadBackup, takeBackup } from "../recovery/backup.ts";
-import { type ClusterNode, timeoutSignal } from "./cluster-node.ts";
+import type { AskedAddresses, NodeAddresses } from "./addresses.ts";
+import type { ClusterNode } from "./cluster-node.ts";
 import type { Manager } from "./manager.ts";
 import type { NodeState, NodeStateFile } from "./node-state.ts";
 import {
@@ -13,22 +14,12 @@ import {
   prepareRestoredGroup,
   type RecoverDeps,
 } from "./recover.ts";
+import { timeoutSignal } from "./timeout-signal.ts";
 
 /** A group of one leads at once; the rest is for slow disks. */
 const LEAD_WAIT_MS = 20_000;
 /** What the command line and other clients send when nothing else is asked for. */
 const DEFAULT_LISTEN_ADDR = "0.0.0.0:2377";
-
-export type NodeAddresses = Pick<
-  NodeState,
-  "listenAddr" | "advertiseAddr" | "dataPathAddr" | "advertised"
->;
-
-export interface AskedAddresses {
-  readonly listenAddr: string;
-  readonly advertiseAddr: string;
-  readonly dataPathAddr: string;
-}
 
 export interface RunningNode {
   readonly node: ClusterNode;
