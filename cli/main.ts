@@ -8,6 +8,7 @@ import { addDaemonCommand } from "./commands/daemon.ts";
 import { addNetworkCommands } from "./commands/network.ts";
 import { addNodeCommands } from "./commands/node.ts";
 import { addObjectCommands } from "./commands/objects.ts";
+import { addPlanCommands } from "./commands/plan.ts";
 import { addServiceReadCommands } from "./commands/service-read.ts";
 import { addServiceWriteCommands } from "./commands/service-write.ts";
 import { addStackCommands } from "./commands/stack.ts";
@@ -69,6 +70,7 @@ async function main(): Promise<void> {
   const service = program.command("service").description("Manage services");
   addServiceWriteCommands(service, context);
   addServiceReadCommands(service, context);
+  addPlanCommands(program, context);
   addObjectCommands(program, context);
   addNetworkCommands(program, context);
   addStackCommands(program, context);

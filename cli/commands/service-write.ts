@@ -23,12 +23,30 @@ interface Written {
   readonly Warnings?: readonly string[] | null;
 }
 
-function servicePath(ref: string): string {
+export function servicePath(ref: string): string {
   return `/services/${encodeURIComponent(ref)}`;
 }
 
 function printWarnings(context: CliContext, answer: Written | undefined): void {
   for (const warning of answer?.Warnings ?? []) context.warn(warning);
+}
+
+/** The spec that the words of `service create` make. */
+export async function newService(
+  client: ApiClient,
+  image: string,
+  args: readonly string[],
+  flags: Flags,
+): Promise<Draft> {
+  const draft: Draft = {};
+  const name = textOf(flags, "name");
+  if (name !== undefined) draft.Name = name;
+  containerOf(draft).Image = image;
+  if (args.length > 0) containerOf(draft).Args = [...args];
+  applyMode(draft, flags);
+  applyScalars(draft, flags);
+  await applyLists(client, draft, flags, createWords(flags), false);
+  return draft;
 }
 
 async function create(
@@ -38,14 +56,7 @@ async function create(
   flags: Flags,
 ): Promise<void> {
   const client = context.client();
-  const draft: Draft = {};
-  const name = textOf(flags, "name");
-  if (name !== undefined) draft.Name = name;
-  containerOf(draft).Image = image;
-  if (args.length > 0) containerOf(draft).Args = [...args];
-  applyMode(draft, flags);
-  applyScalars(draft, flags);
-  await applyLists(client, draft, flags, createWords(flags), false);
+  const draft = await newService(client, image, args, flags);
   const answer = await client.post<Written>("/services/create", draft);
   printWarnings(context, answer);
   context.out(`${answer.ID ?? ""}\n`);
@@ -78,7 +89,8 @@ async function change(
   }
 }
 
-async function editService(client: ApiClient, draft: Draft, flags: Flags): Promise<void> {
+/** Changes a spec as the words of `service update` say. */
+export async function editService(client: ApiClient, draft: Draft, flags: Flags): Promise<void> {
   applyScalars(draft, flags);
   await applyLists(client, draft, flags, updateWords(flags), true);
   const image = textOf(flags, "image");

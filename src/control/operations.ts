@@ -9,6 +9,7 @@ import type {
   ServiceSpecVersion,
   Task,
 } from "../model/rows.ts";
+import type { ServicePlan } from "../model/service-plan.ts";
 import type { PortConfig } from "../model/service-spec.ts";
 import type { PeerInfo } from "../raft/ports.ts";
 
@@ -136,6 +137,16 @@ export interface Operations {
     result: None;
   };
   "service.remove": { args: Ref; result: None };
+  /** Where tasks would go, and why not, if the service were created or updated so. */
+  "service.plan": {
+    args: Create & {
+      /** The service to update; empty = it would be created. */
+      readonly ref: string;
+      /** Used when the spec has no name. */
+      readonly fallbackName: string;
+    };
+    result: ServicePlan;
+  };
   "task.list": { args: { readonly filters: Filters }; result: readonly TaskView[] };
   "task.get": { args: Ref; result: TaskView };
   "node.list": { args: { readonly filters: Filters }; result: readonly NodeView[] };
@@ -218,6 +229,7 @@ export const OPERATION_TRAITS: { readonly [K in OperationName]: OperationTraits 
   "service.create": CREATE,
   "service.update": WRITE,
   "service.remove": WRITE,
+  "service.plan": { kind: "leader", repeatable: true },
   "task.list": READ,
   "task.get": READ,
   "manager.list": { kind: "leader", repeatable: true },

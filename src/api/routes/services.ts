@@ -28,7 +28,8 @@ function registryAuth(exchange: Exchange): string {
   return typeof header === "string" ? header : "";
 }
 
-async function readSpec(exchange: Exchange): Promise<object> {
+/** The body as a spec, with what the client's version of the API knows. */
+export async function readServiceSpec(exchange: Exchange): Promise<object> {
   const spec = await exchange.jsonObject("swarm.ServiceSpec");
   const { apiVersion } = await exchange.deps.engine.identity();
   return specOfVersion(spec, exchange.version, apiVersion);
@@ -38,7 +39,7 @@ async function create(exchange: Exchange): Promise<void> {
   const { ids, rng } = exchange.deps;
   const args = {
     id: ids.newId(),
-    spec: await readSpec(exchange),
+    spec: await readServiceSpec(exchange),
     fallbackName: randomName(rng),
     registryAuth: registryAuth(exchange),
   };
@@ -51,7 +52,7 @@ async function update(exchange: Exchange): Promise<void> {
   const { query } = exchange;
   const args = {
     ref: exchange.param("ref"),
-    spec: await readSpec(exchange),
+    spec: await readServiceSpec(exchange),
     version: versionParam(query, badVersion("service")),
     fallbackName: randomName(exchange.deps.rng),
     registryAuth: registryAuth(exchange),

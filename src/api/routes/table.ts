@@ -6,6 +6,7 @@ import { EVENT_ROUTES } from "./events.ts";
 import { LOG_ROUTES } from "./logs.ts";
 import { NETWORK_ROUTES } from "./networks.ts";
 import { NODE_ROUTES } from "./nodes.ts";
+import { PLAN_ROUTES } from "./plan.ts";
 import { SECRET_ROUTES } from "./secrets.ts";
 import { SERVICE_ROUTES } from "./services.ts";
 import { SWARM_ROUTES } from "./swarm.ts";
@@ -18,6 +19,7 @@ export const API_ROUTES: readonly ApiRoute[] = [
   ...SWARM_ROUTES,
   ...NODE_ROUTES,
   ...SERVICE_ROUTES,
+  ...PLAN_ROUTES,
   ...TASK_ROUTES,
   ...SECRET_ROUTES,
   ...NETWORK_ROUTES,

@@ -21,6 +21,7 @@ import {
   secretsOf,
 } from "../core/references.ts";
 import { registryAuthOf, withRegistryAuth } from "../core/registry-auth.ts";
+import { rehearse, rehearsedSpec } from "../core/rehearsal.ts";
 import {
   checkNetworksKept,
   createServiceChanges,
@@ -108,6 +109,26 @@ export async function updateService(
     await ctx.submit(updateServiceChanges(ctx.view, service, update, ctx.nowMs));
   });
   return {};
+}
+
+/** The checks of a creation or an update, and then the planners instead of the write. */
+export function planService(
+  ctx: OperationContext,
+  args: OperationArgs<"service.plan">,
+): OperationResult<"service.plan"> {
+  const { view, nowMs } = ctx;
+  const spec = readSpec(view, args.spec, args.fallbackName);
+  const service = args.ref === "" ? null : findService(view, args.ref);
+  checkPortConflicts(spec, visibleServices(view), service?.id ?? "");
+  checkReferences(view, spec);
+  if (service === null) {
+    return rehearse(view, args.id, createServiceChanges(args.id, spec, nowMs), nowMs);
+  }
+  checkNetworksKept(service.spec, spec);
+  validateServiceUpdate(service.spec, spec);
+  const rehearsed = rehearsedSpec(spec, view.tasksOfService(service.id).length);
+  const update = { spec: rehearsed, updateStatus: null };
+  return rehearse(view, service.id, updateServiceChanges(view, service, update, nowMs), nowMs);
 }
 
 /** The credentials to keep when an update brings none (Docker's `registryAuthFrom`). */

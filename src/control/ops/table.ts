@@ -19,6 +19,7 @@ import {
   createService,
   getService,
   listServices,
+  planService,
   removeService,
   updateService,
 } from "./services.ts";
@@ -36,6 +37,7 @@ export const OPERATION_HANDLERS: { readonly [K in OperationName]: Handler<K> } =
   "service.create": createService,
   "service.update": updateService,
   "service.remove": removeService,
+  "service.plan": planService,
   "task.list": listTasks,
   "task.get": getTask,
   "node.list": listNodes,
