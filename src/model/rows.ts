@@ -65,6 +65,8 @@ export interface Node extends RowMeta {
   readonly spec: NodeSpec;
   /** Null until the first session. */
   readonly description: NodeDescription | null;
+  /** The host's name as it was when the node joined; for the time until the first session. */
+  readonly joinedAs?: string;
   readonly status: {
     readonly state: NodeState;
     readonly message: string;
@@ -85,6 +87,11 @@ export interface Member extends RowMeta {
   readonly raftId: number;
   /** host:port of the cluster port. */
   readonly addr: string;
+}
+
+/** The name that a node goes by; empty when it has not said one. */
+export function hostnameOf(node: Node): string {
+  return node.description?.hostname || node.joinedAs || "";
 }
 
 export type UpdateState =
@@ -193,6 +200,8 @@ export interface Task extends RowMeta {
   readonly endedAtMs: number;
   /** Epoch ms before which desired READY is not promoted to RUNNING (restart delay); 0 = none. */
   readonly startAfterMs: number;
+  /** Fast failures in a row of its spec version in its slot, before it; absent = none. */
+  readonly fastFailures?: number;
   /** Jobs: the iteration it belongs to. */
   readonly jobIteration: number;
   readonly assignedGeneric: readonly GenericResourceSpec[];

@@ -24,6 +24,7 @@ export interface NewTask {
   readonly nodeId: string;
   readonly desiredState: DesiredState;
   readonly startAfterMs: number;
+  readonly fastFailures?: number;
 }
 
 /**

@@ -62,7 +62,7 @@ export function isExhausted(draft: ServiceDraft, slot: Slot): boolean {
 function startsAtMs(view: StateView, task: Task, tasks: readonly Task[]): number {
   const policy = policyOf(view, task);
   const before = tasks.findLast(other => compareByAge(other, task) < 0);
-  const delayMs = before === undefined ? policy.delayMs : restartDelayMs(policy, before, tasks);
+  const delayMs = before === undefined ? policy.delayMs : restartDelayMs(policy, before);
   return Math.min(task.startAfterMs, task.createdAtMs + delayMs);
 }
 
@@ -81,20 +81,30 @@ function isStopping(view: StateView, task: Task): boolean {
 /** What the tasks of a slot are wanted to become: jobs end, others run. */
 export type RunState = "running" | "complete";
 
+/** The slot to make a task in, and how often in a row those before have failed fast. */
+interface NewInSlot {
+  readonly slot: number;
+  readonly nodeId: string;
+  readonly tasks: readonly Task[];
+  readonly fastFailures?: number;
+}
+
 /**
  * A new task for the slot, started once its delay is over and what it replaces has stopped;
  * meanwhile (desired READY) it is prepared.
  */
 export function createInSlot(
   draft: ServiceDraft,
-  slot: { readonly slot: number; readonly nodeId: string; readonly tasks: readonly Task[] },
+  slot: NewInSlot,
   startAfterMs: number,
   run: RunState,
 ): void {
   const waits = startAfterMs > draft.nowMs || slot.tasks.some(old => isStopping(draft.view, old));
+  const { fastFailures = 0 } = slot;
   const task = draft.create({
     slot: slot.slot,
     nodeId: slot.nodeId,
+    ...(fastFailures > 0 ? { fastFailures } : {}),
     desiredState: waits ? "ready" : run,
     startAfterMs: startAfterMs > draft.nowMs ? startAfterMs : 0,
   });
@@ -134,11 +144,14 @@ function planRestart(draft: ServiceDraft, key: string, task: Task, cause: Restar
   draft.setDesired(task, "shutdown");
   const rest = draft.slot(key);
   if (!wanted || rest === undefined || hasNewer(rest, task)) return;
-  const delayMs = restartDelayMs(policyOf(draft.view, task), task, slot.tasks);
+  const delayMs = restartDelayMs(policyOf(draft.view, task), task);
   const endedMs = Math.max(task.endedAtMs, task.startAfterMs);
   const dueMs = cause.lost ? task.startAfterMs : endedMs + delayMs;
   // The stamps may be of an earlier leader whose clock is ahead of ours.
-  createInSlot(draft, rest, Math.min(dueMs, draft.nowMs + delayMs), cause.run);
+  const sameSpec = task.specVersion === draft.service.specVersion;
+  const fastFailures = sameSpec ? failuresInARow(task) : 0;
+  const startAfterMs = Math.min(dueMs, draft.nowMs + delayMs);
+  createInSlot(draft, { ...rest, fastFailures }, startAfterMs, cause.run);
 }
 
 /** As many fast failures in a row are restarted after the delay asked for. */
@@ -150,15 +163,14 @@ const BACKOFF_STEP_MS = 1_000;
 
 /**
  * The delay of the policy; after repeated fast failures twice that of the task before, up to the
- * limit. How far it has grown is read from the rows: a task that was made to wait longer than the
- * policy says is itself in the backoff.
+ * limit. How far it has grown is read from the task alone, for history may be cut at any length: it
+ * counts the failures before it, and one that was made to wait longer than the policy says is itself
+ * in the backoff.
  */
-function restartDelayMs(policy: RestartPolicyMs, task: Task, tasks: readonly Task[]): number {
-  const { delayMs, maxDelayMs } = policy;
+function restartDelayMs({ delayMs, maxDelayMs }: RestartPolicyMs, task: Task): number {
   if (maxDelayMs <= delayMs || !failedFast(task)) return delayMs;
   const waitedMs = task.startAfterMs === 0 ? 0 : task.startAfterMs - task.createdAtMs;
-  if (waitedMs <= delayMs && fastFailures(tasks, task.specVersion) < STEADY_FAILURES)
-    return delayMs;
+  if (waitedMs <= delayMs && failuresInARow(task) < STEADY_FAILURES) return delayMs;
   return Math.min(maxDelayMs, Math.max(BACKOFF_STEP_MS, 2 * delayMs, 2 * waitedMs));
 }
 
@@ -167,11 +179,11 @@ function failedFast({ status, runningSinceMs, endedAtMs }: Task): boolean {
   return runningSinceMs === 0 || endedAtMs - runningSinceMs < FAST_MS;
 }
 
-/** In a row, the newest last; tasks that were stopped say nothing. */
-function fastFailures(tasks: readonly Task[], specVersion: number): number {
-  const ended = tasks.filter(task => task.specVersion === specVersion && endedByItself(task));
-  const good = ended.findLastIndex(task => !failedFast(task));
-  return ended.length - 1 - good;
+/** Fast failures in a row up to this task; one that was stopped says nothing. */
+function failuresInARow(task: Task): number {
+  const before = task.fastFailures ?? 0;
+  if (!endedByItself(task)) return before;
+  return failedFast(task) ? before + 1 : 0;
 }
 
 function hasNewer(slot: Slot, task: Task): boolean {
