@@ -1,5 +1,6 @@
 import type { Commit, RowEvent } from "../model/change.ts";
 import type { Config, Network, Node, Secret, Service } from "../model/rows.ts";
+import { hostnameOf } from "../model/rows.ts";
 import { replicasOf } from "../model/service-spec.ts";
 import type { StateStore } from "../state/ports.ts";
 
@@ -112,7 +113,7 @@ function difference(name: string, before: string, after: string): Attributes {
 
 const NODE: Described<Node> = {
   type: "node",
-  name: node => node.description?.hostname ?? node.id,
+  name: node => hostnameOf(node) || node.id,
   changes: (before, after) => {
     const told = {
       ...difference("availability", before.spec.Availability, after.spec.Availability),

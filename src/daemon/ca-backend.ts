@@ -112,6 +112,7 @@ export function nodeRow(node: NewNode): NewNodeRow {
     id: node.nodeId,
     spec: { Labels: {}, Role: node.role, Availability: node.availability },
     description: null,
+    joinedAs: node.hostname,
     status: { state: "unknown", message: "Node has not connected yet", addr: node.remoteIp },
     certRole: node.role,
     certificatePem: node.certificatePem,

@@ -3,11 +3,12 @@ import t from "tap";
 import { parseJson } from "../../src/api/json-body.ts";
 import { SwarmError } from "../../src/base/errors.ts";
 import type { LogSource } from "../../src/control/ports.ts";
+import { nodeRow } from "../../src/daemon/ca-backend.ts";
 import { SELF_ID } from "../support/control-rig.ts";
 import { eventually } from "../support/eventually.ts";
 import type { Reply } from "../support/fake-engine.ts";
 import { managerRig, message, SPEC } from "../support/manager-rig.ts";
-import { aStatus, aTask } from "../support/rows.ts";
+import { aNode, aStatus, aTask } from "../support/rows.ts";
 
 t.test("a service, from creation to removal", async t => {
   const { ask } = await managerRig(t);
@@ -176,6 +177,30 @@ t.test("tasks, nodes and the swarm", async t => {
     RootRotationInProgress: false,
     DefaultAddrPool: ["10.0.0.0/8"],
   });
+});
+
+t.test("a node that has only joined is shown by the name it joined with", async t => {
+  const { ask, store } = await managerRig(t);
+  const node = {
+    nodeId: "n2",
+    role: "worker",
+    availability: "active",
+    advertiseAddr: "10.0.0.2:2377",
+    remoteIp: "10.0.0.2",
+    hostname: "w1",
+    certificatePem: "",
+  } as const;
+  store.put({ op: "create", table: "nodes", row: nodeRow(node) });
+  const shown = { ID: "n2", Description: { Hostname: "w1" }, Status: { State: "unknown" } };
+  t.match((await ask("GET", "/nodes/w1")).body, shown);
+  t.match((await ask("GET", '/nodes?filters={"name":["w1"]}')).body, [shown]);
+  const description = aNode({ id: "n2" }).description;
+  if (description !== null) {
+    const fields = { description: { ...description, hostname: "other" } };
+    store.put({ op: "patch", table: "nodes", id: "n2", fields });
+  }
+  t.match((await ask("GET", "/nodes/other")).body, { Description: { Hostname: "other" } });
+  t.equal((await ask("GET", "/nodes/w1")).status, 404, "what it says of itself goes before");
 });
 
 t.test("secrets and configs over HTTP", async t => {

@@ -1,5 +1,5 @@
 import type { ManagerInfo, NodeView } from "../../control/operations.ts";
-import type { Node, NodeDescription } from "../../model/rows.ts";
+import { hostnameOf, type Node, type NodeDescription } from "../../model/rows.ts";
 import { metaDto, optional } from "./common.ts";
 import { asGoJson } from "./spec.ts";
 import { tlsInfoOfNode } from "./tls.ts";
@@ -16,6 +16,7 @@ export function nodeDto(view: NodeView, manager: ManagerInfo | null): object {
       Availability: node.spec.Availability,
     },
     Description: {
+      ...optional("Hostname", hostnameOf(node)),
       ...descriptionDto(node.description),
       TLSInfo: node.description === null ? {} : tlsInfoOfNode(node.certificatePem, view),
     },
@@ -40,7 +41,6 @@ function descriptionDto(description: NodeDescription | null): object {
   if (description === null) return { Platform: {}, Resources: {}, Engine: {} };
   const { resources } = description;
   return {
-    Hostname: description.hostname,
     Platform: { Architecture: description.architecture, OS: description.os },
     Resources: {
       NanoCPUs: resources.nanoCpus,

@@ -1,5 +1,5 @@
 import { SwarmError } from "../../base/errors.ts";
-import type { Node, Service, Task } from "../../model/rows.ts";
+import { hostnameOf, type Node, type Service, type Task } from "../../model/rows.ts";
 import { modeKind } from "../../model/service-spec.ts";
 import { TASK_STATES } from "../../model/task-state.ts";
 import type { StateView } from "../../model/view.ts";
@@ -81,7 +81,7 @@ export function nodeTest(filters: Filters): Test<Node> {
   const roles = oneOf("role", valuesOf(filters, "role"), ["worker", "manager"]);
   const memberships = oneOf("membership", valuesOf(filters, "membership"), ["pending", "accepted"]);
   return node =>
-    hasPrefix(node.description?.hostname ?? "", names) &&
+    hasPrefix(hostnameOf(node), names) &&
     hasPrefix(node.id, ids) &&
     hasLabels(node.description?.engineLabels, engineLabels) &&
     hasLabels(node.spec.Labels, labels) &&

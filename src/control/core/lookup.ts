@@ -1,5 +1,6 @@
 import { SwarmError } from "../../base/errors.ts";
 import type { Config, Network, Node, Secret, Service, Task } from "../../model/rows.ts";
+import { hostnameOf } from "../../model/rows.ts";
 import type { StateView, TableView } from "../../model/view.ts";
 
 interface Kind<Row> {
@@ -20,7 +21,7 @@ const SERVICES: Kind<Service> = {
 const NODES: Kind<Node> = {
   noun: "node",
   table: view => view.table("nodes"),
-  name: node => node.description?.hostname ?? "",
+  name: hostnameOf,
 };
 
 const TASKS: Kind<Task> = {

@@ -3,7 +3,7 @@ import { assert } from "../../base/errors.ts";
 import { RngIdSource } from "../../base/ids.ts";
 import { SeededRng } from "../../base/rng.ts";
 import type { Change } from "../../model/change.ts";
-import type { Service, Task } from "../../model/rows.ts";
+import { hostnameOf, type Service, type Task } from "../../model/rows.ts";
 import type { PlannedNode, PlannedWait, ServicePlan } from "../../model/service-plan.ts";
 import type { ServiceSpec } from "../../model/service-spec.ts";
 import { compareTaskStates, isTerminal, isWanted, type TaskState } from "../../model/task-state.ts";
@@ -192,7 +192,7 @@ function plannedNodes(
   }
   for (const task of remaining) if (!old.has(task.id)) of(task).added += 1;
   return [...nodes]
-    .map(([nodeId, counts]) => ({ nodeId, hostname: hostnameOf(view, nodeId), ...counts }))
+    .map(([nodeId, counts]) => ({ nodeId, hostname: nameOfNode(view, nodeId), ...counts }))
     .sort((a, b) => compareText(a.hostname, b.hostname) || compareText(a.nodeId, b.nodeId));
 }
 
@@ -208,13 +208,14 @@ function plannedWaits(
   }
   return [...byReason].map(([reason, tasks]) => {
     const placed = tasks.filter(({ nodeId }) => nodeId !== "");
-    const nodes = placed.map(({ nodeId }) => hostnameOf(view, nodeId)).sort();
+    const nodes = placed.map(({ nodeId }) => nameOfNode(view, nodeId)).sort();
     return { tasks: tasks.length, reason, nodes };
   });
 }
 
-function hostnameOf(view: StateView, nodeId: string): string {
-  return view.table("nodes").get(nodeId)?.description?.hostname ?? nodeId;
+function nameOfNode(view: StateView, nodeId: string): string {
+  const node = view.table("nodes").get(nodeId);
+  return (node === undefined ? "" : hostnameOf(node)) || nodeId;
 }
 
 function compareText(a: string, b: string): number {

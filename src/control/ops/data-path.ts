@@ -1,7 +1,7 @@
 import { errorMessage, SwarmError } from "../../base/errors.ts";
 import type { NodeQuestion } from "../../model/data-path.ts";
 import type { DoctorFinding, NodeOnNetwork } from "../../model/data-path-status.ts";
-import type { Network, Node } from "../../model/rows.ts";
+import { hostnameOf, type Network, type Node } from "../../model/rows.ts";
 import type { OperationContext } from "../context.ts";
 import {
   diagnose,
@@ -54,7 +54,7 @@ async function nodeOnNetwork(
   const sequence = asker.progress(node.id);
   return {
     nodeId: node.id,
-    hostname: hostnameOf(node),
+    hostname: nameOf(node),
     endpoints: endpointsOn(ctx.view, network, node.id),
     sequence: sequence === null ? null : { sent: sequence.sent, programmed: sequence.programmed },
     report: typeof report === "string" ? null : report,
@@ -83,8 +83,8 @@ function askerOf(ctx: OperationContext): NodeAsker {
   throw new SwarmError("unavailable", "the leader has no sessions with nodes yet; try again");
 }
 
-function hostnameOf(node: Node): string {
-  return node.description?.hostname || node.id;
+function nameOf(node: Node): string {
+  return hostnameOf(node) || node.id;
 }
 
 function isEncrypted({ spec }: Network): boolean {
@@ -141,7 +141,7 @@ function setupOf(ctx: OperationContext): {
   const hosts: ProbedHost[] = [];
   const left: DoctorFinding[] = [];
   for (const node of ctx.view.table("nodes").all()) {
-    const hostname = hostnameOf(node);
+    const hostname = nameOf(node);
     const why = absence(node);
     if (why !== null) left.push({ what: "node", from: hostname, to: "", ...why });
     else {

@@ -13,6 +13,7 @@ import type {
   Tables,
   Task,
 } from "../../model/rows.ts";
+import { hostnameOf } from "../../model/rows.ts";
 import type { StateView, TableView } from "../../model/view.ts";
 import { SortedIds } from "./sorted-ids.ts";
 
@@ -243,7 +244,7 @@ export class StateTables implements StateView {
   readonly #tasksOfNode = this.#tables.tasks.addIndex({ keyOf: row => nonEmpty(row.nodeId) });
   readonly #specsOfService = this.#tables.serviceSpecs.addIndex({ keyOf: row => row.serviceId });
   readonly #nodesByHostname = this.#tables.nodes.addIndex({
-    keyOf: row => row.description?.hostname ?? null,
+    keyOf: row => nonEmpty(hostnameOf(row)),
   });
   readonly #servicesByName = this.#tables.services.addIndex({
     keyOf: row => (row.pendingDelete ? null : nameOf(row)),
