@@ -1,10 +1,11 @@
 import http from "node:http";
-import net from "node:net";
+import type net from "node:net";
 import type { Duplex } from "node:stream";
 import { pipeline } from "node:stream";
 import type { Logger } from "../base/logger.ts";
 import { engineDown } from "./engine.ts";
 import { toHttpError } from "./errors.ts";
+import { acceptInto, connectInto, pumped } from "./pump.ts";
 
 /** Headers that belong to one connection and not to the message (RFC 9110, 7.6.1). */
 const HOP_BY_HOP = new Set([
@@ -96,12 +97,23 @@ export class EngineProxy {
    * from there on both ends talk to each other, half-closes included.
    */
   tunnel(request: http.IncomingMessage, client: Duplex, head: Buffer): void {
-    this.join(client, Buffer.concat([Buffer.from(rawHead(request)), head]));
+    const start = Buffer.concat([Buffer.from(rawHead(request)), head]);
+    this.#connect(to => pumped(client, to), start);
   }
 
-  /** The same for a client that has sent `start` so far. */
-  join(client: Duplex, start: Buffer): void {
-    const upstream = net.connect({ path: this.#socketPath, allowHalfOpen: true });
+  /**
+   * The same for a client that has sent `start` so far. Its connection goes on as the one that is
+   * given back.
+   */
+  join(client: net.Socket, start: Buffer): Duplex {
+    return this.#connect(to => acceptInto(client, to), start);
+  }
+
+  #connect(accept: (to: () => Duplex | null) => Duplex, start: Buffer): Duplex {
+    const upstream: net.Socket = connectInto(this.#socketPath, () => client);
+    // Sent when the connection is there, and before anything of the client's own.
+    upstream.write(start);
+    const client = accept(() => upstream);
     const close = (): void => {
       client.destroy();
       upstream.destroy();
@@ -116,10 +128,10 @@ export class EngineProxy {
       } else close();
     });
     upstream.on("connect", () => {
-      upstream.write(start);
-      client.pipe(upstream);
-      upstream.pipe(client);
+      client.resume();
+      upstream.resume();
     });
+    return client;
   }
 }
 

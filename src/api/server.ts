@@ -99,8 +99,7 @@ export class ApiServer {
           for (const listener of listeners) listener.call(this.#server, http);
         },
         onJoin: (joined, start) => {
-          this.#keep(joined);
-          this.#deps.proxy.join(joined, start);
+          this.#keep(this.#deps.proxy.join(joined, start));
         },
       });
     });

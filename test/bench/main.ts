@@ -2,6 +2,13 @@ import { errorMessage } from "../../src/base/errors.ts";
 
 /** `npm run bench -- NAME [flags]`. Each benchmark is a module that runs when it is loaded. */
 const BENCHES: Readonly<Record<string, { readonly what: string; load(): Promise<unknown> }>> = {
+  api: {
+    what: "one host: lists of 1 000 services; docker load through either socket",
+    load: async () => {
+      const { benchApi } = await import("./api.ts");
+      process.exitCode = await benchApi(process.argv.slice(3));
+    },
+  },
   cluster: {
     what: "five hosts: forming, services, updates, failover, memory ([--peer]: Docker's too)",
     load: async () => {

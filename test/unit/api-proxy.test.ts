@@ -81,6 +81,35 @@ t.test("bodies of any length stream both ways", async t => {
   t.equal(got.digest("hex"), sent.digest("hex"));
 });
 
+t.test("an Engine that stops reading holds the client back", async t => {
+  const { api, engine } = await managerRig(t);
+  const got = createHash("sha256");
+  let body: http.IncomingMessage | null = null;
+  engine.on("POST /images/load", (request, response) => {
+    body = request;
+    request.on("end", () => response.end("loaded"));
+  });
+  const socket = net.connect(api.socketPath);
+  const bytes = 64 * MIB;
+  socket.write(`POST /images/load HTTP/1.1\r\nHost: a\r\nContent-Length: ${bytes}\r\n\r\n`);
+  const block = randomBytes(MIB);
+  const sent = createHash("sha256");
+  for (let i = 0; i < bytes / MIB; i += 1) {
+    sent.update(block);
+    socket.write(block);
+  }
+  await eventually(() => body !== null, { what: "the request" });
+  // As much as one turn of everything takes; the rest must not have left the client.
+  for (let i = 0; i < 50; i += 1) await new Promise(resolve => setImmediate(resolve));
+  t.ok(socket.writableLength > bytes / 2, "most of it waits where it is");
+  const answer = new Promise<string>(resolve => socket.once("data", d => resolve(String(d))));
+  const waiting = body as unknown as http.IncomingMessage;
+  waiting.on("data", (chunk: Buffer) => got.update(chunk));
+  t.match(await answer, /loaded/);
+  t.equal(got.digest("hex"), sent.digest("hex"));
+  socket.destroy();
+});
+
 t.test("a reader that stops holds the Engine back", async t => {
   const { api, engine } = await managerRig(t);
   let written = 0;
