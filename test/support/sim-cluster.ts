@@ -4,12 +4,15 @@ import { type Rng, randomInt, SeededRng } from "../../src/base/rng.ts";
 import { specRowId, type Task } from "../../src/model/rows.ts";
 import type { ServiceSpec } from "../../src/model/service-spec.ts";
 import { compareTaskStates, isTerminal, isWanted } from "../../src/model/task-state.ts";
+import { specOfTask } from "../../src/model/view.ts";
 import { constraintEnforcer } from "../../src/orchestrator/core/constraint-enforcer.ts";
 import { nodeHealthPlanner } from "../../src/orchestrator/core/node-health.ts";
 import { checkPlan } from "../../src/orchestrator/core/plan-check.ts";
 import type { Planner } from "../../src/orchestrator/core/planner.ts";
 import { reaperPlanner } from "../../src/orchestrator/core/reaper.ts";
 import { servicePlanner } from "../../src/orchestrator/core/service-planner.ts";
+import { demandOf } from "../../src/scheduler/core/demand.ts";
+import { occupiesNode } from "../../src/scheduler/core/node-info.ts";
 import { MemoryStore } from "./memory-store.ts";
 import { aNode, aService, aStatus, createService } from "./rows.ts";
 import { VirtualClock } from "./virtual-clock.ts";
@@ -125,14 +128,32 @@ export class SimCluster {
   }
 
   #place(task: Task): void {
+    const ports = this.#hostPorts(task);
     const ready = [...this.store.view.table("nodes").all()].filter(
-      node => node.status.state === "ready" && node.spec.Availability === "active",
+      node =>
+        node.status.state === "ready" &&
+        node.spec.Availability === "active" &&
+        !this.#portsUsed(node.id).some(port => ports.includes(port)),
     );
+    if (task.nodeId !== "" && !ready.some(({ id }) => id === task.nodeId) && ports.length > 0) {
+      return;
+    }
     const node = ready[randomInt(this.rng, Math.max(1, ready.length))];
     const nodeId = task.nodeId === "" ? node?.id : task.nodeId;
     if (nodeId === undefined) return;
     const status = { ...task.status, state: "assigned" } as const;
     this.store.put({ op: "patch", table: "tasks", id: task.id, fields: { nodeId, status } });
+  }
+
+  #hostPorts(task: Task): readonly string[] {
+    return demandOf(specOfTask(this.store.view, task)?.spec ?? {}).hostPorts;
+  }
+
+  #portsUsed(nodeId: string): readonly string[] {
+    const { view } = this.store;
+    return view.tasksOfNode(nodeId).flatMap(task => {
+      return occupiesNode(task) ? this.#hostPorts(task) : [];
+    });
   }
 
   /** A random running task ends with an error. */

@@ -93,6 +93,48 @@ t.test("an update leaves at most `parallelism` slots without a running task", t 
   t.end();
 });
 
+t.test("with host-mode ports start-first needs a free node, and only its lack stops first", t => {
+  let [kept, stopped] = [0, 0];
+  fc.assert(
+    fc.property(
+      fc.nat(),
+      fc.integer({ min: 1, max: 5 }),
+      fc.integer({ min: 0, max: 2 }),
+      fc.integer({ min: 1, max: 3 }),
+      (seed, replicas, spare, Parallelism) => {
+        const sim = new SimCluster(seed);
+        sim.addNodes(replicas + spare);
+        const update = { Parallelism, Monitor: NS_PER_S, Order: "start-first" as const };
+        const Ports = [{ TargetPort: 80, PublishedPort: 80, PublishMode: "host" as const }];
+        const withPort = (image: string): ServiceSpec => {
+          return { ...spec(image, replicas, update), EndpointSpec: { Ports } };
+        };
+        sim.addService("web", withPort("a"));
+        rest(sim, 8);
+        sim.updateService("web", withPort("b"));
+        const least = replicas - Math.max(0, Math.min(Parallelism, replicas) - spare);
+        let fewest = replicas;
+        for (let turn = 0; turn < 400; turn++) {
+          sim.settle();
+          const up = new Set(sim.running("web").map(task => task.slot)).size;
+          fewest = Math.min(fewest, up);
+          sim.step(0.4);
+          sim.clock.advance(250);
+        }
+        if (fewest < least) t.fail(`only ${fewest} slots of ${replicas} run, ${spare} spare`);
+        if (fewest === replicas) kept += 1;
+        else stopped += 1;
+        rest(sim, 20);
+        t.same(new Set(imagesOf(sim, "web")), new Set(["b"]));
+        t.equal(sim.running("web").length, replicas);
+      },
+    ),
+    { numRuns: 15 },
+  );
+  t.ok(kept > 0 && stopped > 0, `${kept} kept all, ${stopped} stopped some first`);
+  t.end();
+});
+
 const action = fc.oneof(
   { weight: 6, arbitrary: fc.constant("step" as const) },
   { weight: 3, arbitrary: fc.constant("advance" as const) },

@@ -46,6 +46,11 @@ export interface UpdatePolicy {
   readonly failureAction: "pause" | "continue" | "rollback";
   readonly maxFailureRatio: number;
   readonly order: "stop-first" | "start-first";
+  /**
+   * Two tasks cannot hold the same host-mode port on one node: start-first is then for slots whose
+   * new task finds another one.
+   */
+  readonly hostPorts: boolean;
   /** A new task that has not reached RUNNING by then counts as failed; Infinity = never. */
   readonly deadlineMs: number;
 }
@@ -77,12 +82,12 @@ function updatePolicyFrom(spec: ServiceSpec, config: UpdateConfig): UpdatePolicy
     monitorMs: delayMs >= monitorMs ? delayMs + MONITOR_AFTER_DELAY_MS : monitorMs,
     failureAction: config.FailureAction ?? defaults.failureAction,
     maxFailureRatio: config.MaxFailureRatio ?? defaults.maxFailureRatio,
-    order: hasHostPorts(spec) ? "stop-first" : order,
+    order,
+    hostPorts: hasHostPorts(spec),
     deadlineMs: deadlineOf(spec),
   };
 }
 
-/** Two tasks of a slot cannot hold the same host port, so start-first would never start. */
 function hasHostPorts(spec: ServiceSpec): boolean {
   return (spec.EndpointSpec?.Ports ?? []).some(port => port.PublishMode === "host");
 }

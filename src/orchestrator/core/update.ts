@@ -4,6 +4,7 @@ import { deepEqual } from "./deep-equal.ts";
 import { DirtyCheck } from "./dirty.ts";
 import { compareByAge, type ServiceDraft, type Slot, wantedOf } from "./draft.ts";
 import { elapsedMs } from "./elapsed.ts";
+import { FreeNodes, isUnplaced } from "./free-nodes.ts";
 import { type UpdatePolicy, updatePolicyOf } from "./policy.ts";
 import { createInSlot, endedByItself, isExhausted } from "./restart.ts";
 
@@ -20,6 +21,9 @@ interface Progress {
   readonly dirty: readonly Slot[];
   readonly outcomes: readonly Outcome[];
 }
+
+/** A task that shall start first and has found no node for so long waits for the old one's. */
+export const NO_NODE_AFTER_MS = 2_000;
 
 const IN_PROGRESS: ReadonlySet<UpdateState> = new Set(["updating", "rollback_started"]);
 const HALTED: ReadonlySet<UpdateState> = new Set(["paused", "rollback_paused"]);
@@ -38,7 +42,8 @@ export function isUpdating(service: Service): boolean {
 export function planUpdate(draft: ServiceDraft, updatable: ReadonlySet<string> | null): void {
   const policy = updatePolicyOf(draft.service);
   const check = new DirtyCheck(draft.view, draft.service);
-  for (const { key } of draft.slots()) settleSlot(draft, check, policy, key);
+  const free = new FreeNodes(draft);
+  for (const { key } of draft.slots()) settleSlot(draft, check, { policy, free }, key);
   const state = draft.service.updateStatus?.state;
   if (state !== undefined && HALTED.has(state)) return;
   const slots = draft.slots().filter(slot => updatable === null || updatable.has(slot.key));
@@ -47,19 +52,20 @@ export function planUpdate(draft: ServiceDraft, updatable: ReadonlySet<string> |
   if (progress.dirty.length === 0 && !running) return;
   if (!running) startUpdate(draft);
   if (actOnFailures(draft, policy, progress)) return;
-  advance(draft, policy, progress);
+  advance(draft, { policy, free }, progress);
+}
+
+/** How to replace tasks, and where there is room for that. */
+interface Means {
+  readonly policy: UpdatePolicy;
+  readonly free: FreeNodes;
 }
 
 /**
  * A slot keeps one live task; while a start-first update replaces it, the old one beside the new.
  * Once a task of the present spec runs, the others go.
  */
-function settleSlot(
-  draft: ServiceDraft,
-  check: DirtyCheck,
-  policy: UpdatePolicy,
-  key: string,
-): void {
+function settleSlot(draft: ServiceDraft, check: DirtyCheck, means: Means, key: string): void {
   const wanted = wantedOf(draft.slot(key));
   if (wanted.length < 2) return;
   const clean = wanted.filter(task => !check.isDirty(task));
@@ -70,10 +76,20 @@ function settleSlot(
     return;
   }
   const old = wanted.filter(task => check.isDirty(task));
-  const beside = policy.order === "start-first" && !isUp(best) ? bestOf(old) : undefined;
+  const beside = mayStayBeside(draft, means, best) ? bestOf(old) : undefined;
   for (const task of wanted) {
     if (task !== best && task !== beside) draft.setDesired(task, "shutdown");
   }
+}
+
+/** The old one goes when the new one runs, or can only run where the old one is. */
+function mayStayBeside(draft: ServiceDraft, { policy, free }: Means, task: Task): boolean {
+  if (policy.order !== "start-first" || isUp(task)) return false;
+  if (!policy.hostPorts || !isUnplaced(task)) return true;
+  const sinceMs = elapsedMs(draft.nowMs, task.createdAtMs);
+  if (sinceMs >= NO_NODE_AFTER_MS && !free.has(task.nodeId)) return false;
+  draft.wakeAt(draft.nowMs + NO_NODE_AFTER_MS);
+  return true;
 }
 
 function isUp(task: Task): boolean {
@@ -222,7 +238,8 @@ function rollBack(draft: ServiceDraft, reason: string): void {
   draft.note("service", draft.service.id, message);
 }
 
-function advance(draft: ServiceDraft, policy: UpdatePolicy, progress: Progress): void {
+function advance(draft: ServiceDraft, means: Means, progress: Progress): void {
+  const { policy } = means;
   let busy = 0;
   let lastMs = 0;
   for (const { task, settledAtMs } of progress.outcomes) {
@@ -238,13 +255,14 @@ function advance(draft: ServiceDraft, policy: UpdatePolicy, progress: Progress):
     }
   }
   const free = Math.max(0, policy.parallelism - busy);
-  for (const slot of progress.dirty.slice(0, free)) replaceSlot(draft, policy, slot);
+  for (const slot of progress.dirty.slice(0, free)) replaceSlot(draft, means, slot);
   if (progress.dirty.length === 0 && busy === 0) finishUpdate(draft, policy, lastMs);
 }
 
-function replaceSlot(draft: ServiceDraft, policy: UpdatePolicy, slot: Slot): void {
+function replaceSlot(draft: ServiceDraft, { policy, free }: Means, slot: Slot): void {
   const wanted = wantedOf(slot);
-  const keep = policy.order === "start-first" ? bestOf(wanted) : undefined;
+  const first = policy.order === "start-first" && (!policy.hostPorts || free.take(slot.nodeId));
+  const keep = first ? bestOf(wanted) : undefined;
   for (const task of wanted) if (task !== keep) draft.setDesired(task, "shutdown");
   const { slot: number, nodeId } = slot;
   const tasks = keep === undefined ? (draft.slot(slot.key)?.tasks ?? []) : [];
