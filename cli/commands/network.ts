@@ -7,6 +7,7 @@ import { type Column, type ListFlags, printList } from "../format/list.ts";
 import { type ApiNetwork, prettyNetwork } from "../format/pretty-network.ts";
 import { networkDoctor } from "./network-doctor.ts";
 import { labelText } from "./objects.ts";
+import { rotateKeys } from "./rotate-keys.ts";
 import { addListFlags, collect, eachOf, parseLabels } from "./shared.ts";
 
 const COLUMNS: readonly Column<ApiNetwork>[] = [
@@ -137,4 +138,9 @@ export function addNetworkCommands(program: Command, context: CliContext): void 
     .description("Probe the ways between all hosts: control port, VXLAN, WireGuard, path MTU")
     .option("--json", "print the whole report as JSON")
     .action(flags => networkDoctor(context, flags));
+  group
+    .command("rotate-keys")
+    .description("Give encrypted networks new keys now, without losing a packet")
+    .option("-d, --detach", "do not wait until every host uses them")
+    .action(flags => rotateKeys(context, flags));
 }

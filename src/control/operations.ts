@@ -1,4 +1,4 @@
-import type { DoctorReport, NetworkStatus } from "../model/data-path-status.ts";
+import type { DoctorReport, MeshStatus, NetworkStatus } from "../model/data-path-status.ts";
 import type {
   Cluster,
   Config,
@@ -57,7 +57,7 @@ export interface NodeView extends Roots {
 }
 
 /** The cluster row without what must not leave the managers. */
-export type PublicCluster = Omit<Cluster, "rootCa" | "unlockKey" | "nextRoot"> & Roots;
+export type PublicCluster = Omit<Cluster, "rootCa" | "unlockKey" | "nextRoot" | "mesh"> & Roots;
 
 export interface NetworkView {
   readonly network: Network;
@@ -182,6 +182,10 @@ export interface Operations {
   "network.remove": { args: Ref; result: None };
   /** What every node has of a network: the leader asks them. */
   "network.status": { args: Ref; result: NetworkStatus };
+  /** The keys of the encrypted mesh: where their last rotation stands. */
+  "mesh.get": { args: None; result: MeshStatus };
+  /** Begins the next rotation; refused while one is under way. */
+  "mesh.rotate": { args: None; result: MeshStatus };
   /** Probes the ways between all hosts. */
   "network.doctor": { args: None; result: DoctorReport };
   "system.info": {
@@ -253,6 +257,8 @@ export const OPERATION_TRAITS: { readonly [K in OperationName]: OperationTraits 
   "network.get": READ,
   "network.create": CREATE,
   "network.remove": WRITE,
+  "mesh.get": { kind: "leader", repeatable: true },
+  "mesh.rotate": WRITE,
   "network.status": { kind: "leader", repeatable: true },
   "network.doctor": { kind: "leader", repeatable: true, timeoutMs: DOCTOR_TIMEOUT_MS },
   "system.info": READ,

@@ -62,6 +62,8 @@ export interface MembershipPort {
 export interface TokenSource {
   newJoinToken(role: NodeRole, rootCertPem: string): string;
   newUnlockKey(): string;
+  /** Shared by the hosts of the encrypted mesh, base64. */
+  newMeshKey(): string;
   /** The root to replace `present`: the user's own, or a new one for null. */
   nextRoot(present: Cluster["rootCa"], given: Cluster["rootCa"] | null): Promise<NextRoot>;
 }

@@ -12,6 +12,7 @@ import type { StateView } from "../model/view.ts";
 import type { StateStore } from "../state/ports.ts";
 import { createRootCa, newJoinToken, type RootCa, signNodeCertificate } from "../tls/ca.ts";
 import { newKeyPair } from "../tls/keys.ts";
+import { newMeshKey } from "../tls/mesh-key.ts";
 import { newUnlockKey } from "../tls/unlock-key.ts";
 import { hostOf } from "./addresses.ts";
 import { nodeRow } from "./ca-backend.ts";
@@ -62,7 +63,7 @@ export async function foundCluster(
   await manager.raft.readBarrier(signal);
   const { advertiseAddr } = node.state;
   const founder = { ...ids, certificatePem: certificate.certPem, advertiseAddr };
-  const changes = foundingRows(manager.store.view, founder, request, root, deps.ids);
+  const changes = foundingRows(manager.store.view, founder, request, root, deps);
   await manager.store.submit(changes, signal);
   await node.whenManager(signal);
   await founderReady(manager.store, founder.nodeId, deps.clock, signal);
@@ -82,7 +83,7 @@ export function foundingRows(
   founder: Founder,
   request: InitRequest,
   root: RootCa,
-  ids: IdSource,
+  { ids, clock }: { readonly ids: IdSource; readonly clock: Clock },
 ): readonly Change[] {
   const { nodeId, clusterId, certificatePem, advertiseAddr } = founder;
   const node = nodeRow({
@@ -110,6 +111,10 @@ export function foundingRows(
       dataPathPort: request.dataPathPort,
       rootRotationInProgress: false,
       unlockKey: request.autoLockManagers ? newUnlockKey() : "",
+      mesh: {
+        ...{ generation: 1, psk: newMeshKey(), previousPsk: "" },
+        ...{ settled: true, startedAtMs: clock.nowMs() },
+      },
     },
   };
   return [

@@ -8,6 +8,8 @@ import type { PlanNote, Planner } from "../orchestrator/core/planner.ts";
 import { PlannerLoop } from "../orchestrator/loop.ts";
 import type { RaftNode } from "../raft/ports.ts";
 import type { StateStore } from "../state/ports.ts";
+import { newMeshKey } from "../tls/mesh-key.ts";
+import { MeshRotation } from "./mesh-rotation.ts";
 import { RoleManager } from "./role-manager.ts";
 import { CertificateAudit, RootRotation } from "./root-rotation.ts";
 
@@ -54,6 +56,7 @@ export class LeaderDuties {
     const options = { nodeId: this.#nodeId };
     const dispatcher = new Dispatcher(options, { store, clock, ids, logger, needsRenewal });
     const rotation = new RootRotation({ store, clock, ids, logger }, audit);
+    const mesh = new MeshRotation({ store, newKey: newMeshKey, clock, logger });
     const onNotes = (planner: string, notes: readonly PlanNote[]): void => {
       for (const { kind, id, text } of notes) logger.info(text, { planner, [kind]: id });
     };
@@ -62,6 +65,7 @@ export class LeaderDuties {
     group.start("dispatcher", inner => dispatcher.run(inner));
     group.start("planners", inner => loop.run(inner));
     group.start("root rotation", inner => rotation.run(inner));
+    group.start("mesh rotation", inner => mesh.run(inner));
     group.start("roles", inner => roles.run(inner));
     this.#dispatcher = dispatcher;
     try {

@@ -34,6 +34,7 @@ import { ReplicatedStore } from "../state/store.ts";
 import { newJoinToken, nextRoot, type RootCa } from "../tls/ca.ts";
 import { CA_ACCESS, caHandlers } from "../tls/ca-service.ts";
 import type { IdentityStore } from "../tls/identity-store.ts";
+import { newMeshKey } from "../tls/mesh-key.ts";
 import { newUnlockKey } from "../tls/unlock-key.ts";
 import { KeyGuard } from "./autolock.ts";
 import { effectiveRole, leaderAddrOf, StateCaBackend } from "./ca-backend.ts";
@@ -95,6 +96,7 @@ export class Manager {
     const tokens = {
       newJoinToken: (_role: NodeRole, rootCertPem: string) => newJoinToken(rootCertPem, ids),
       newUnlockKey,
+      newMeshKey,
       nextRoot: (present: RootCa, given: RootCa | null) => nextRoot(present, given, clock, rng),
     };
     const logs = (): LogSource | null => this.#dispatcher()?.logs ?? null;

@@ -106,6 +106,7 @@ export class WorkerSide {
       },
     );
     overlay?.useLeases(this.#session);
+    overlay?.useCapability(() => this.#session.describeNow());
   }
 
   /** Brings an attachable network to this node's Engine. */

@@ -33,7 +33,7 @@ const MAX_CHECK_GAP_MS = 2_000;
  * silent for as long is down.
  */
 export const DRAIN_TIMEOUT_MS = 10_000;
-const NO_NEWS: NetworkNews = { hosts: [], changes: new Map() };
+const NO_NEWS: NetworkNews = { hosts: [], changes: new Map(), mesh: false };
 /** Stands for sessions of an earlier leader: only time ends the wait for them. */
 const NEW_TERM = "new-term";
 const NO_TASKS: ReadonlySet<string> = new Set();
@@ -345,7 +345,7 @@ export class Dispatcher {
     draining: readonly string[],
   ): void {
     const { view } = this.#deps.store;
-    const shared = news.hosts.length > 0 || news.changes.size > 0;
+    const shared = news.mesh || news.hosts.length > 0 || news.changes.size > 0;
     const nodeIds = shared ? this.#sessions.keys() : touched.keys();
     for (const nodeId of [...nodeIds]) {
       const session = this.#sessions.get(nodeId);

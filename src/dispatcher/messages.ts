@@ -10,6 +10,10 @@ const MAX_TEXT_CHARS = 4_096;
 /** 32 bytes in base64. */
 const WIREGUARD_KEY = /^[A-Za-z0-9+/]{43}=$/;
 
+/** Ends of the mesh at one node: of the present generation and of the one before. */
+const MAX_MESH_KEYS = 2;
+const MAX_LAGGING = 16;
+
 const KNOWN_STATES: ReadonlySet<string> = new Set(TASK_STATES);
 
 function parse(json: string, what: string): Record<string, unknown> {
@@ -47,8 +51,26 @@ function overlayOf(value: unknown): Pick<NodeDescription, "overlay"> {
     overlay: {
       addr: parseIp(addr) === null ? "" : addr,
       publicKey: WIREGUARD_KEY.test(publicKey) ? publicKey : "",
+      ...meshOf(fields),
       problem: clip(fields["problem"]),
     },
+  };
+}
+
+/** Keys go into other nodes' commands as well. */
+function meshOf(fields: Readonly<Record<string, unknown>>): object {
+  const list = (value: unknown): readonly unknown[] => (Array.isArray(value) ? value : []);
+  const meshKeys = list(fields["meshKeys"])
+    .slice(0, MAX_MESH_KEYS)
+    .map(value => {
+      const { generation, publicKey } = fieldsOf(value);
+      return { generation: count(generation), publicKey: clip(publicKey) };
+    })
+    .filter(key => Number.isInteger(key.generation) && WIREGUARD_KEY.test(key.publicKey));
+  const lagging = list(fields["lagging"]).slice(0, MAX_LAGGING).map(clip);
+  return {
+    ...(meshKeys.length > 0 && { meshKeys }),
+    ...(lagging.length > 0 && { lagging }),
   };
 }
 

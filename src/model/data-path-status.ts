@@ -55,6 +55,17 @@ export interface DoctorFinding {
   readonly advice: string;
 }
 
+/** Where the rotation of the encrypted mesh's keys stands. */
+export interface MeshStatus {
+  readonly generation: number;
+  /** Every host uses this generation, and no other. */
+  readonly settled: boolean;
+  /** Epoch ms. */
+  readonly startedAtMs: number;
+  /** Host names of those that have not moved yet. */
+  readonly waitingFor: readonly string[];
+}
+
 export interface DoctorReport {
   readonly hosts: readonly {
     readonly nodeId: string;

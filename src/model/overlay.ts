@@ -1,4 +1,5 @@
 import { familyOf, type IpFamily } from "./ip.ts";
+import type { MeshKey } from "./rows.ts";
 
 /**
  * What a node is told of the overlay networks it takes part in: rows of the replicated state, cut
@@ -20,7 +21,23 @@ export interface OverlayHost {
   readonly addr: string;
   /** WireGuard public key, base64; empty: it cannot take part in encrypted networks. */
   readonly publicKey: string;
+  /** Its ends of the encrypted mesh that are up. */
+  readonly meshKeys?: readonly MeshKey[];
 }
+
+/** The keys that encrypted networks use now; told to the nodes that have such a network. */
+export interface OverlayMesh {
+  readonly id: typeof MESH_ID;
+  readonly generation: number;
+  /** Base64; empty: none. */
+  readonly psk: string;
+  readonly previousPsk: string;
+  /** The generation before is needed no more. */
+  readonly settled: boolean;
+}
+
+/** There is one. */
+export const MESH_ID = "mesh";
 
 export interface OverlaySubnet {
   /** CIDR. */
@@ -88,17 +105,24 @@ export function overlayItemId(networkId: string, id: string): string {
   return `${networkId}/${id}`;
 }
 
-export type OverlayKind = "host" | "network" | "service" | "endpoint";
+export type OverlayKind = "host" | "mesh" | "network" | "service" | "endpoint";
 
 /** One change of a node's overlay tables. */
 export type OverlayChange =
   | { readonly action: "update"; readonly kind: "host"; readonly item: OverlayHost }
+  | { readonly action: "update"; readonly kind: "mesh"; readonly item: OverlayMesh }
   | { readonly action: "update"; readonly kind: "network"; readonly item: OverlayNetwork }
   | { readonly action: "update"; readonly kind: "service"; readonly item: OverlayService }
   | { readonly action: "update"; readonly kind: "endpoint"; readonly item: OverlayEndpoint }
   | { readonly action: "remove"; readonly kind: OverlayKind; readonly id: string };
 
-const OVERLAY_KINDS: ReadonlySet<string> = new Set(["host", "network", "service", "endpoint"]);
+const OVERLAY_KINDS: ReadonlySet<string> = new Set([
+  "host",
+  "mesh",
+  "network",
+  "service",
+  "endpoint",
+]);
 
 export function isOverlayChange<T extends { readonly kind: string }>(
   change: T | OverlayChange,

@@ -51,12 +51,24 @@ export interface NodeDescription {
   readonly overlay?: OverlayCapability;
 }
 
+/** One end of the encrypted mesh. */
+export interface MeshKey {
+  /** Counts rotations of the mesh's keys, from 1. */
+  readonly generation: number;
+  /** WireGuard public key, base64. */
+  readonly publicKey: string;
+}
+
 /** What a node can do for overlay networks. */
 export interface OverlayCapability {
   /** IP address at which other hosts reach its data path; empty: none. */
   readonly addr: string;
   /** WireGuard public key, base64; empty: no encrypted networks. */
   readonly publicKey: string;
+  /** Ends of the encrypted mesh that are up there; absent: none. */
+  readonly meshKeys?: readonly MeshKey[];
+  /** Ids of nodes, the first of them, that it reaches by an older generation's end still. */
+  readonly lagging?: readonly string[];
   /** Why tasks on overlay networks cannot run there; empty: they can. */
   readonly problem: string;
 }
@@ -289,6 +301,17 @@ export interface Cluster extends RowMeta {
   readonly nextRoot?: NextRoot | null;
   /** Epoch ms; nodes with an older certificate renew: the roots to trust have changed since. */
   readonly renewBeforeMs?: number;
+  /** Keys of the encrypted mesh; absent: the first generation, without a shared key. */
+  readonly mesh?: {
+    readonly generation: number;
+    /** Shared by the nodes that have encrypted networks, base64; sent to no other. */
+    readonly psk: string;
+    /** Of the generation before, which is in use until all nodes have moved. */
+    readonly previousPsk: string;
+    /** All nodes have moved to this generation. */
+    readonly settled: boolean;
+    readonly startedAtMs: number;
+  };
 }
 
 /** Every table of the state and its row type. */

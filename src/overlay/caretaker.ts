@@ -10,7 +10,7 @@ import type { EngineSide } from "./engine-side.ts";
 import type { HostProgram } from "./host-rules.ts";
 import type { LocalLeases } from "./leases.ts";
 import type { LocalEndpoint, LocalState } from "./local-state.ts";
-import type { Mesh } from "./mesh.ts";
+import type { MeshKeeper } from "./mesh-keeper.ts";
 import type { Namespaces } from "./namespaces.ts";
 import type { NetworkPrograms } from "./network-programs.ts";
 import { listNamespaces } from "./probe.ts";
@@ -27,7 +27,7 @@ export interface CaretakerDeps {
   readonly sandboxes: Sandboxes;
   readonly programs: NetworkPrograms;
   readonly host: HostProgram;
-  readonly mesh: Mesh;
+  readonly meshKeeper: MeshKeeper;
   readonly leases: LocalLeases;
   readonly engine: EngineSide;
   /** Managers have said what is this node's: what else is here is left over. */
@@ -60,7 +60,7 @@ export class Caretaker {
     await this.forgetDeadEndpoints();
     await this.#deps.leases.audit();
     await this.#deps.host.audit();
-    await this.#deps.mesh.audit();
+    await this.#deps.meshKeeper.audit();
     const ids = this.#deps.programs.ids();
     const next = async (): Promise<void> => {
       for (let id = ids.shift(); id !== undefined; id = ids.shift()) {

@@ -1,48 +1,74 @@
-import { generateKeyPairSync } from "node:crypto";
-import { readFile, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import type { Clock } from "../base/clock.ts";
 import { errorMessage, SwarmError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
-import type { OverlayHost } from "../model/overlay.ts";
+import type { OverlayHost, OverlayMesh } from "../model/overlay.ts";
+import type { MeshKey } from "../model/rows.ts";
 import type { Commands } from "./commands.ts";
-import { meshConfig, meshMtu } from "./core/mesh.ts";
-import { MESH_DEVICE, MESH_PREFIX_BITS, meshAddr } from "./core/names.ts";
+import {
+  chooseWays,
+  laggingHosts,
+  type MeshWays,
+  meshConfig,
+  meshMtu,
+  parseHandshakes,
+  SESSION_MS,
+  wayLines,
+} from "./core/mesh.ts";
+import { meshAddr, meshDevice } from "./core/names.ts";
 import type { MeshFacts } from "./core/plan.ts";
+import { MeshKeys } from "./mesh-keys.ts";
 
-const KEY_FILE = "wireguard.json";
 const PROBE_DEVICE = "swgprobe";
-
-interface KeyPair {
-  readonly privateKey: string;
-  readonly publicKey: string;
-}
+const MS_PER_S = 1_000;
+/** Names of hosts that hold up a rotation are for a person: a few will do. */
+const MAX_LAGGING = 16;
 
 export interface MeshOptions {
   readonly nodeId: string;
-  /** Folder of the key. */
+  /** Folder of the keys. */
   readonly dir: string;
 }
 
 export interface MeshDeps {
   readonly commands: Commands;
+  readonly clock: Clock;
   readonly logger: Logger;
   readonly hosts: () => ReadonlyMap<string, OverlayHost>;
+  /** Null while this node was told of no encrypted network. */
+  readonly told: () => OverlayMesh | null;
   readonly underlayMtu: () => number;
+  /** Managers must hear of `ends` and `lagging`. */
+  readonly onChanged: () => void;
 }
 
-/** The WireGuard mesh between the hosts, which encrypted networks run over. */
+interface EndUp {
+  readonly config: string;
+  readonly addr: string;
+  readonly mtu: number;
+}
+
+/**
+ * The WireGuard mesh between the hosts, which encrypted networks run over. While its keys are
+ * being changed there are two ends of it here, and each host is reached by one of them.
+ */
 export class Mesh {
   readonly #options: MeshOptions;
   readonly #deps: MeshDeps;
-  #keys: KeyPair | null = null;
+  readonly #keys: MeshKeys;
+  /** Ends that are up, by generation. */
+  readonly #ends = new Map<number, EndUp>();
+  #ways: MeshWays = new Map();
   #problem = "";
-  #config = "";
-  #addr = "";
-  #mtu = 0;
+  #facts: MeshFacts | null = null;
+  /** The generation that has no other beside it. */
+  #alone = 0;
+  /** What managers were last told, as JSON. */
+  #said = "";
 
   constructor(options: MeshOptions, deps: MeshDeps) {
     this.#options = options;
     this.#deps = deps;
+    this.#keys = new MeshKeys(options.dir);
   }
 
   /** Why there can be no encrypted network here; empty: there can. */
@@ -52,18 +78,40 @@ export class Mesh {
 
   /** Empty while there is none. */
   get publicKey(): string {
-    return this.#problem === "" ? (this.#keys?.publicKey ?? "") : "";
+    return this.#problem === "" ? (this.#keys.newest?.publicKey ?? "") : "";
   }
 
-  /** Null until the device is up. */
+  /** Null until an end is up. */
   get facts(): MeshFacts | null {
-    return this.#addr === "" ? null : { mtu: this.#mtu, addrOf: meshAddr };
+    return this.#facts;
+  }
+
+  get ends(): readonly MeshKey[] {
+    return [...this.#ends.keys()].flatMap(generation => {
+      const key = this.#keys.of(generation);
+      return key === null ? [] : [{ generation, publicKey: key.publicKey }];
+    });
+  }
+
+  /** The first ids of the hosts that are reached by an older generation. */
+  get lagging(): readonly string[] {
+    const generation = this.#deps.told()?.generation;
+    if (generation === undefined || this.#ends.size === 0) return [];
+    const all = laggingHosts(this.#ways, generation, this.#options.nodeId, this.#deps.hosts());
+    return all.slice(0, MAX_LAGGING);
+  }
+
+  /** The ends and ways are to change still. */
+  get isMoving(): boolean {
+    return this.#deps.told()?.settled === false && this.#ends.size > 0;
   }
 
   /** Finds out whether there is WireGuard here, and reads or makes the key. */
   async open(): Promise<void> {
     this.#problem = await this.#missing();
-    if (this.#problem === "") this.#keys = await loadKeys(join(this.#options.dir, KEY_FILE));
+    if (this.#problem !== "") return;
+    await this.#keys.load();
+    if (this.#keys.newest === null) await this.#keys.keep([1]);
   }
 
   async #missing(): Promise<string> {
@@ -76,65 +124,134 @@ export class Mesh {
     return "neither the kernel has WireGuard nor is there a wireguard-go";
   }
 
-  /** Makes the device and its peers as the hosts are now. Throws when it cannot. */
+  /** Makes ends, their peers and the ways to hosts as they should be now. Throws when it cannot. */
   async sync(): Promise<void> {
-    const keys = this.#keys;
-    if (keys === null) throw new SwarmError("failed_precondition", this.#problem);
+    if (this.#problem !== "") throw new SwarmError("failed_precondition", this.#problem);
+    const told = this.#deps.told();
     const hosts = this.#deps.hosts();
     const self = hosts.get(this.#options.nodeId);
-    if (self === undefined) return;
-    const addr = meshAddr(self.index);
+    if (self === undefined || told === null) return;
+    const { generation } = told;
+    // An end of before is made again only for hosts that know its key.
+    const isOlderNeeded = !told.settled && this.#keys.of(generation - 1) !== null;
+    const generations = isOlderNeeded ? [generation - 1, generation] : [generation];
+    await this.#keys.keep(generations);
     const mtu = meshMtu(
       this.#deps.underlayMtu(),
       [...hosts.values()].map(host => host.addr),
     );
-    const config = meshConfig(keys.privateKey, self.id, hosts);
-    if (!(await this.#isUp())) {
-      await this.#make();
-      this.#config = "";
-      this.#addr = "";
-    }
-    if (this.#addr !== addr || this.#mtu !== mtu) await this.#address(addr, mtu);
-    if (this.#config !== config) {
-      // A shell's pipe can be opened as a file; the socket that is this child's input cannot.
-      const load = `cat | wg syncconf ${MESH_DEVICE} /dev/stdin`;
-      await this.#deps.commands.run(["sh", "-c", load], config);
-      this.#config = config;
-    }
-    this.#addr = addr;
-    this.#mtu = mtu;
+    const addr = meshAddr(self.index);
+    for (const one of generations) await this.#makeEnd(one, told, { addr, mtu });
+    await this.#chooseWays(generations, addr);
+    if (!isOlderNeeded) await this.#dropOlder(generation);
+    this.#facts = { mtu, addrOf: meshAddr };
+    this.#tellChange();
   }
 
-  /** The device is gone: nothing of an encrypted network gets out until it is back. */
-  async audit(): Promise<void> {
-    if (this.#addr === "" || (await this.#isUp())) return;
-    this.#deps.logger.warn("the encrypted mesh's device is gone: making it again");
-    await this.sync();
+  async #dropOlder(generation: number): Promise<void> {
+    if (this.#alone === generation) return;
+    for (const one of [...this.#ends.keys()]) if (one !== generation) this.#ends.delete(one);
+    await this.#works(["ip", "link", "del", meshDevice(generation - 1)]);
+    this.#alone = generation;
+  }
+
+  /** What is wrong; null: nothing. Nothing goes by an end that is gone until it is back. */
+  async audit(): Promise<string | null> {
+    for (const generation of this.#ends.keys()) {
+      if (await this.#isUp(generation)) continue;
+      const device = meshDevice(generation);
+      this.#deps.logger.warn("an end of the encrypted mesh is gone: making it again", { device });
+      return `the encrypted mesh's end ${device}`;
+    }
+    return null;
   }
 
   async remove(): Promise<void> {
-    this.#addr = "";
-    await this.#works(["ip", "link", "del", MESH_DEVICE]);
+    this.#facts = null;
+    this.#ends.clear();
+    this.#ways = new Map();
+    for (const generation of [1, 2]) {
+      await this.#works(["ip", "link", "del", meshDevice(generation)]);
+    }
   }
 
-  async #make(): Promise<void> {
-    if (await this.#works(["ip", "link", "add", MESH_DEVICE, "type", "wireguard"])) return;
+  async #makeEnd(
+    generation: number,
+    told: OverlayMesh,
+    { addr, mtu }: { readonly addr: string; readonly mtu: number },
+  ): Promise<void> {
+    const key = this.#keys.of(generation);
+    if (key === null) throw new SwarmError("internal", `no key of generation ${generation}`);
+    const psk = generation === told.generation ? told.psk : told.previousPsk;
+    const end = { generation, privateKey: key.privateKey, psk };
+    const config = meshConfig(end, this.#options.nodeId, this.#deps.hosts());
+    let known = this.#ends.get(generation);
+    if (!(await this.#isUp(generation))) {
+      await this.#makeDevice(generation);
+      this.#ways = new Map([...this.#ways].filter(([, way]) => way !== generation));
+      known = undefined;
+    }
+    if (known?.addr !== addr || known.mtu !== mtu) await this.#address(generation, addr, mtu);
+    if (known?.config !== config) {
+      // A shell's pipe can be opened as a file; the socket that is this child's input cannot.
+      const load = `cat | wg syncconf ${meshDevice(generation)} /dev/stdin`;
+      await this.#deps.commands.run(["sh", "-c", load], config);
+    }
+    this.#ends.set(generation, { config, addr, mtu });
+  }
+
+  async #makeDevice(generation: number): Promise<void> {
+    const device = meshDevice(generation);
+    if (await this.#works(["ip", "link", "add", device, "type", "wireguard"])) return;
     // It goes to the background by itself, and stays when this daemon ends.
-    await this.#deps.commands.run(["wireguard-go", MESH_DEVICE]);
+    await this.#deps.commands.run(["wireguard-go", device]);
     this.#deps.logger.info("encrypted networks use wireguard-go: the kernel has no WireGuard");
   }
 
-  async #address(addr: string, mtu: number): Promise<void> {
+  async #address(generation: number, addr: string, mtu: number): Promise<void> {
+    const device = meshDevice(generation);
+    const before = this.#ends.get(generation)?.addr ?? addr;
     const lines = [
-      `addr flush dev ${MESH_DEVICE}`,
-      `addr add ${addr}/${MESH_PREFIX_BITS} dev ${MESH_DEVICE}`,
-      `link set ${MESH_DEVICE} mtu ${mtu} up`,
+      ...(before === addr ? [] : [`addr flush dev ${device}`]),
+      `addr replace ${addr}/32 dev ${device}`,
+      `link set ${device} mtu ${mtu} up`,
     ];
     await this.#deps.commands.run(["ip", "-batch", "-"], `${lines.join("\n")}\n`);
+    // Packets may come by one end and be answered by the other (ip-sysctl: loose).
+    const key = `/proc/sys/net/ipv4/conf/${device}/rp_filter`;
+    await this.#deps.commands.run(["sh", "-e", "-c", `echo 2 >${key}`]);
+    this.#ways = new Map([...this.#ways].filter(([, way]) => way !== generation));
   }
 
-  #isUp(): Promise<boolean> {
-    return this.#works(["wg", "show", MESH_DEVICE, "listen-port"]);
+  async #chooseWays(generations: readonly number[], own: string): Promise<void> {
+    const handshakes = new Map<number, ReadonlyMap<string, number>>();
+    for (const generation of generations) {
+      const show = ["wg", "show", meshDevice(generation), "latest-handshakes"];
+      handshakes.set(generation, parseHandshakes(await this.#deps.commands.run(show)));
+    }
+    const nowMs = this.#deps.clock.nowMs();
+    const hasMet = (generation: number, publicKey: string): boolean => {
+      const atMs = (handshakes.get(generation)?.get(publicKey) ?? 0) * MS_PER_S;
+      return nowMs - atMs < SESSION_MS;
+    };
+    const { nodeId } = this.#options;
+    const ways = chooseWays(this.#ways, generations, nodeId, this.#deps.hosts(), hasMet);
+    const lines = wayLines(this.#ways, ways, own);
+    if (lines.length > 0) {
+      await this.#deps.commands.run(["ip", "-batch", "-"], `${lines.join("\n")}\n`);
+    }
+    this.#ways = ways;
+  }
+
+  #tellChange(): void {
+    const said = JSON.stringify([this.ends, this.lagging]);
+    if (said === this.#said) return;
+    this.#said = said;
+    this.#deps.onChanged();
+  }
+
+  #isUp(generation: number): Promise<boolean> {
+    return this.#works(["wg", "show", meshDevice(generation), "listen-port"]);
   }
 
   async #works(command: readonly string[]): Promise<boolean> {
@@ -146,19 +263,4 @@ export class Mesh {
       return false;
     }
   }
-}
-
-/** The node's own key: it never leaves this folder. */
-async function loadKeys(path: string): Promise<KeyPair> {
-  const text = await readFile(path, "utf8").catch(() => "");
-  if (text !== "") return JSON.parse(text) as KeyPair;
-  const { privateKey } = generateKeyPairSync("x25519");
-  const jwk = privateKey.export({ format: "jwk" });
-  const keys = { privateKey: base64(jwk.d ?? ""), publicKey: base64(jwk.x ?? "") };
-  await writeFile(path, JSON.stringify(keys), { mode: 0o600 });
-  return keys;
-}
-
-function base64(base64url: string): string {
-  return Buffer.from(base64url, "base64url").toString("base64");
 }

@@ -13,14 +13,14 @@ import { Caretaker } from "./caretaker.ts";
 import type { Commands } from "./commands.ts";
 import { ENCRYPTED_PORT } from "./core/names.ts";
 import type { HostRules } from "./core/nft.ts";
-import type { MeshFacts, PlanFacts } from "./core/plan.ts";
+import type { PlanFacts } from "./core/plan.ts";
 import { OverlayTable } from "./core/table.ts";
 import type { EngineSide } from "./engine-side.ts";
 import { HostProgram } from "./host-rules.ts";
-import { Lane } from "./lane.ts";
 import { type LeaseSource, LocalLeases } from "./leases.ts";
 import { type LocalEndpoint, LocalState } from "./local-state.ts";
 import { Mesh } from "./mesh.ts";
+import { MeshKeeper } from "./mesh-keeper.ts";
 import { Namespaces } from "./namespaces.ts";
 import { Naming } from "./naming.ts";
 import { ipamMethods, networkDriverMethods } from "./network-driver.ts";
@@ -68,7 +68,7 @@ export class Overlay implements TaskNetworks {
   readonly #naming: Naming;
   readonly #leases: LocalLeases;
   readonly #mesh: Mesh;
-  readonly #meshLane: Lane;
+  readonly #meshKeeper: MeshKeeper;
   readonly #places: TaskPlaces;
   readonly #caretaker: Caretaker;
   readonly #reports: Reports;
@@ -76,6 +76,7 @@ export class Overlay implements TaskNetworks {
   #pendingMesh: Promise<void> = Promise.resolve();
   #started: Promise<void> = Promise.resolve();
   #problem = "";
+  #onCapability: () => void = () => undefined;
   #mtu = 0;
   #ipv6 = false;
   /** Managers have said what is this node's: what else is here is left over. */
@@ -93,9 +94,11 @@ export class Overlay implements TaskNetworks {
     this.#mesh = new Mesh(options, {
       ...deps,
       hosts: () => this.#table.hosts,
+      told: () => this.#table.mesh,
+      onChanged: () => this.#onCapability(),
       underlayMtu: () => this.#mtu,
     });
-    this.#meshLane = new Lane("encrypted mesh", () => this.#mesh.sync(), lanes);
+    this.#meshKeeper = new MeshKeeper({ ...lanes, mesh: this.#mesh });
     this.#namespaces = new Namespaces(deps);
     this.#programs = new NetworkPrograms({
       ...lanes,
@@ -116,16 +119,17 @@ export class Overlay implements TaskNetworks {
       sandboxes: new Sandboxes({ ...deps, namespaces: this.#namespaces }),
       programs: this.#programs,
       mesh: this.#mesh,
+      meshKeeper: this.#meshKeeper,
       leases: this.#leases,
     };
     const problem = (): string => this.#problem;
     const ipv6 = (): boolean => this.#ipv6;
-    this.#places = new TaskPlaces(options, { ...parts, meshLane: this.#meshLane, ipv6, problem });
+    this.#places = new TaskPlaces(options, { ...parts, ipv6, problem });
     const confirmed = (): boolean => this.#confirmed;
     this.#caretaker = new Caretaker({ ...parts, host: this.#host, confirmed });
     const prober = new Prober({
       ...deps,
-      mesh: () => this.#meshFacts(),
+      mesh: () => this.#meshKeeper.facts(),
       meshProblem: () => this.#mesh.problem,
     });
     const facts = (): PlanFacts => this.#facts();
@@ -204,6 +208,7 @@ export class Overlay implements TaskNetworks {
     });
     this.#stop.abort(new SwarmError("canceled", "shutting down"));
     this.#saveTimer?.cancel();
+    this.#meshKeeper.close();
     this.#programs.close();
     if (this.#problem === "") {
       await this.#server.close();
@@ -231,8 +236,14 @@ export class Overlay implements TaskNetworks {
 
   async capability(): Promise<OverlayCapability> {
     await this.#started;
-    const publicKey = this.#problem === "" ? this.#mesh.publicKey : "";
-    return { addr: this.#options.addr, publicKey, problem: this.#problem };
+    const { addr } = this.#options;
+    if (this.#problem !== "") return { addr, publicKey: "", problem: this.#problem };
+    const { publicKey, ends, lagging } = this.#mesh;
+    return {
+      ...{ addr, publicKey, problem: "" },
+      ...(ends.length > 0 && { meshKeys: ends }),
+      ...(lagging.length > 0 && { lagging }),
+    };
   }
 
   apply(changes: readonly OverlayChange[], complete: boolean): void {
@@ -246,6 +257,11 @@ export class Overlay implements TaskNetworks {
       void this.#saveTables();
     });
     if (complete) this.#confirmed = true;
+  }
+
+  /** Who is to be told when `capability` has changed. */
+  useCapability(onChanged: () => void): void {
+    this.#onCapability = onChanged;
   }
 
   /** Where addresses of plain containers come from; until then there are none. */
@@ -266,7 +282,7 @@ export class Overlay implements TaskNetworks {
   async #programEncrypted(networkIds: readonly string[]): Promise<void> {
     if (this.#mesh.problem !== "") return;
     try {
-      await this.#meshLane.request();
+      await this.#meshKeeper.request();
       await Promise.all(networkIds.map(id => this.#programs.sync(id)));
     } catch (error) {
       // Shutting down: whatever is missing is made at the next start.
@@ -300,12 +316,6 @@ export class Overlay implements TaskNetworks {
   /** What managers ask of this node's data path. */
   answer(question: NodeQuestion, signal: AbortSignal): Promise<object> {
     return this.#reports.answer(question, signal);
-  }
-
-  async #meshFacts(): Promise<MeshFacts | null> {
-    if (this.#mesh.problem !== "") return null;
-    await this.#meshLane.request();
-    return this.#mesh.facts;
   }
 
   #facts(): PlanFacts {

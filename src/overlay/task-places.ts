@@ -16,10 +16,10 @@ import type { PortConfig } from "../model/service-spec.ts";
 import type { PreparedNetworks } from "../worker/networks.ts";
 import type { OverlayTable } from "./core/table.ts";
 import type { EngineSide } from "./engine-side.ts";
-import type { Lane } from "./lane.ts";
 import type { LocalLeases } from "./leases.ts";
 import type { LocalState } from "./local-state.ts";
 import type { Mesh } from "./mesh.ts";
+import type { MeshKeeper } from "./mesh-keeper.ts";
 import type { Namespaces } from "./namespaces.ts";
 import { placeKey } from "./naming.ts";
 import type { NetworkPrograms } from "./network-programs.ts";
@@ -39,7 +39,7 @@ export interface TaskPlacesDeps {
   readonly sandboxes: Sandboxes;
   readonly programs: NetworkPrograms;
   readonly mesh: Mesh;
-  readonly meshLane: Lane;
+  readonly meshKeeper: MeshKeeper;
   readonly leases: LocalLeases;
   readonly engine: EngineSide;
   /** Whether this host has IPv6. */
@@ -188,7 +188,7 @@ export class TaskPlaces {
       const text = `network ${network.name} has IPv6, and this node's kernel or nftables has not`;
       throw new SwarmError("failed_precondition", text);
     }
-    if (network.encrypted) await withSignal(this.#deps.meshLane.request(), signal);
+    if (network.encrypted) await withSignal(this.#deps.meshKeeper.request(), signal);
     await withSignal(this.#deps.programs.sync(networkId), signal);
     return this.#deps.ipv6() ? network : { ...network, subnets: network.subnets.filter(isV4) };
   }

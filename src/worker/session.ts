@@ -154,6 +154,11 @@ export class SessionClient {
     this.#connectedTo = "";
   }
 
+  /** What the node says of itself has changed: managers need not wait for the next time. */
+  describeNow(): void {
+    if (this.#connectedTo !== "") this.#session?.describeNow();
+  }
+
   /** An address on an attachable network. Throws `unavailable` while there is no session. */
   lease(networkId: string, asked: AskedAddress): Promise<LeasedAddress> {
     return this.#leader().lease(networkId, asked);
@@ -266,6 +271,10 @@ class Session {
         else resolve();
       });
     });
+  }
+
+  describeNow(): void {
+    void this.#describe();
   }
 
   end(): void {

@@ -88,6 +88,12 @@ t.test("the network is looked at by the command line", { skip }, async t => {
 
   await t.test("a mesh that is blocked is found", async t => {
     await m1.swarmDocker(["network", "create", "-d", "overlay", "--opt", "encrypted", "secret"]);
+    await must(
+      m1,
+      ...["service", "create", "-d", "--name", "hidden", "--mode", "global"],
+      ...["--network", "secret", "swarmd/web:1"],
+    );
+    await untilRunning(m1, "hidden", 3);
     t.same(ways(await examine()), []);
     await block(w1, "udp dport 51820");
     const found = await examine();

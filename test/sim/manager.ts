@@ -95,6 +95,7 @@ export class SimManager {
         tokens: {
           newJoinToken: role => `token-${role}`,
           newUnlockKey: () => "unlock-key",
+          newMeshKey: () => "mesh-key",
           nextRoot: async present => ({ ...present, crossSignedPem: "" }),
         },
         logs: () => this.dispatcher?.logs ?? null,

@@ -219,6 +219,7 @@ export function controlRig(options: ControlRigOptions = {}): ControlRig {
       asker: () => options.asker ?? null,
       tokens: {
         nextRoot: async () => ({ certPem: "next", keyPem: "key", crossSignedPem: "cross" }),
+        newMeshKey: () => "mesh-key",
         newUnlockKey: () => {
           unlockKeys += 1;
           return `SWMKEY-1-${unlockKeys}`;

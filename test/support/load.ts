@@ -86,6 +86,46 @@ export async function startUdpEcho(lab: Lab, container: Container): Promise<UdpE
   return { stop: () => void child.kill("SIGKILL") };
 }
 
+/** A datagram every few ms, until its input ends; then waits for the last answers. */
+const UDP_FLOW = `
+const [host, everyMs] = JSON.parse(process.argv[1]);
+const socket = require("node:dgram").createSocket("udp4");
+let sent = 0, received = 0;
+socket.on("message", () => { received += 1; });
+const timer = setInterval(() => { sent += 1; socket.send("x", 7, host); }, everyMs);
+process.stdin.resume();
+process.stdin.on("end", () => { clearInterval(timer); setTimeout(() => {
+  console.log(JSON.stringify({ sent, received })); process.exit(); }, 1000); });
+`;
+const FLOW_EVERY_MS = 10;
+
+export interface UdpFlow {
+  /** Ends it; what it sent, and what came back. */
+  end(): Promise<{ readonly sent: number; readonly received: number }>;
+}
+
+/** From one container to another, where `startUdpEcho` has begun. */
+export async function startUdpFlow(lab: Lab, from: Container, addr: string): Promise<UdpFlow> {
+  const host = lab.host(from.host);
+  const pid = (await host.docker(["inspect", "-f", "{{.State.Pid}}", from.id])).trim();
+  const what = JSON.stringify([addr, FLOW_EVERY_MS]);
+  const enter = ["nsenter", "-t", pid, "-n", process.execPath, "-e", UDP_FLOW, what];
+  const [program = "", ...args] = host.execCommand(enter);
+  const child = spawn(program, args, { stdio: ["pipe", "pipe", "inherit"] });
+  let said = "";
+  child.stdout.on("data", (chunk: Buffer) => {
+    said += chunk.toString();
+  });
+  return {
+    end: async () => {
+      const ended = new Promise<void>(resolve => child.once("close", () => resolve()));
+      child.stdin.end();
+      await ended;
+      return JSON.parse(said) as { sent: number; received: number };
+    },
+  };
+}
+
 /** What a client outside the cluster is answered; "no answer" after 3 s. */
 export async function askUdp(lab: Lab, host: string, port: number): Promise<string> {
   const what = JSON.stringify([host, port]);

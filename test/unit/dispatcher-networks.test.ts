@@ -393,3 +393,29 @@ t.test("a plain container has an address of the cluster's, and a place in the ta
   await t.rejects(leases.take("n1", "none", { family: "ipv4" }, signal), { code: "not_found" });
   await world.end();
 });
+
+t.test("keys of the encrypted mesh go to the nodes that need them, and no other", async t => {
+  const plain = aNetwork({ id: "net2", vni: 4_098 });
+  const spec = { ...plain.spec, Name: "secret", Options: { encrypted: "" } };
+  const secret = { ...plain, id: "net3", spec };
+  const world = new World({ op: "create", table: "networks", row: { ...secret, vni: 4_099 } });
+  const mesh = { generation: 4, psk: "k4", previousPsk: "k3", settled: true, startedAtMs: 0 };
+  const [cluster] = world.store.view.table("cluster").all();
+  const id = cluster?.id ?? "";
+  world.store.put({ op: "patch", table: "cluster", id, fields: { mesh } });
+  world.store.put(taskRow("t1", "n1", "net1", "running"), taskRow("t2", "n2", "net3", "running"));
+  const [n1, n2] = [await world.connect("n1", "10.77.0.1"), await world.connect("n2", "10.77.0.2")];
+  t.equal(n1.table.mesh, null);
+  t.match(n2.table.mesh, { generation: 4, psk: "k4", previousPsk: "k3", settled: true });
+  const next = { ...mesh, generation: 5, psk: "k5", previousPsk: "k4", settled: false };
+  world.store.put({ op: "patch", table: "cluster", id, fields: { mesh: next } });
+  await eventually(() => n2.table.mesh?.generation === 5, { what: "the next generation" });
+  t.equal(n1.table.mesh, null);
+  world.store.put(taskRow("t3", "n1", "net3", "assigned"));
+  await eventually(() => n1.table.mesh?.generation === 5, { what: "n1 needs it too" });
+  const status = aStatus("complete");
+  world.store.put({ op: "patch", table: "tasks", id: "t3", fields: { status } });
+  await eventually(() => n1.table.mesh === null, { what: "n1 needs it no more" });
+  t.same(n2.table.mesh?.psk, "k5");
+  await world.end();
+});

@@ -158,7 +158,7 @@ t.test("a small MTU, a closed control port, a mesh that carries nothing", async 
   );
   t.match(
     mesh.findings.filter(({ what }) => what === "wireguard"),
-    [{ from: "h1", to: "h3", advice: /UDP port 51820/ }],
+    [{ from: "h1", to: "h3", advice: /UDP ports 51820 and 51821/ }],
   );
 });
 

@@ -11,8 +11,8 @@ import type { DoctorFinding, DoctorReport, ProbedThing } from "../../model/data-
 /** Judges what nodes found when they probed the ways to each other. Pure. */
 
 export const MAX_FINDINGS = 500;
-/** UDP port of the encrypted mesh. */
-const MESH_PORT = 51_820;
+/** UDP ports of the encrypted mesh: generations of its keys take turns. */
+const MESH_PORTS = "51820 and 51821";
 
 export interface ProbedHost extends ProbeTarget {
   readonly hostname: string;
@@ -172,8 +172,8 @@ function unsealed(from: ProbedHost, to: ProbedHost): DoctorFinding {
     to: to.hostname,
     problem: `no packet to ${to.addr} by the encrypted mesh arrives`,
     advice:
-      `let UDP port ${MESH_PORT} pass between ${from.addr} and ${to.addr}, both ways, ` +
-      "and look at `wg show swg0` on both hosts",
+      `let UDP ports ${MESH_PORTS} pass between ${from.addr} and ${to.addr}, both ways, ` +
+      "and look at `wg show` on both hosts",
   };
 }
 

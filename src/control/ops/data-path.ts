@@ -1,6 +1,7 @@
 import { errorMessage, SwarmError } from "../../base/errors.ts";
 import type { NodeQuestion } from "../../model/data-path.ts";
 import type { DoctorFinding, NodeOnNetwork } from "../../model/data-path-status.ts";
+import { meshOf } from "../../model/mesh.ts";
 import { hostnameOf, type Network, type Node } from "../../model/rows.ts";
 import type { OperationContext } from "../context.ts";
 import {
@@ -11,6 +12,7 @@ import {
   planProbes,
 } from "../core/doctor.ts";
 import { findNetwork } from "../core/lookup.ts";
+import { meshLaggards } from "../core/mesh-rotation.ts";
 import { endpointsOn, nodesOn, problemsOf, servicesOn } from "../core/network-status.ts";
 import { decodeHeardReport, decodeNetworkReport, decodeProbeReport } from "../core/node-answers.ts";
 import type { OperationArgs, OperationResult } from "../operations.ts";
@@ -22,6 +24,9 @@ const REPORT_TIMEOUT_MS = 3_000;
 const OPEN_TIMEOUT_MS = 8_000;
 const RUN_TIMEOUT_MS = 10_000;
 const CLOSE_TIMEOUT_MS = 4_000;
+
+/** A rotation of the mesh's keys takes some seconds. */
+const SLOW_ROTATION_MS = 60_000;
 
 export async function networkStatus(
   ctx: OperationContext,
@@ -149,6 +154,7 @@ function setupOf(ctx: OperationContext): {
       hosts.push({ nodeId: node.id, hostname, index: node.overlayIndex ?? 0, addr });
     }
   }
+  left.push(...slowRotation(ctx));
   const members = [...ctx.view.table("members").all()];
   const setup: ProbeSetup = {
     hosts,
@@ -157,6 +163,19 @@ function setupOf(ctx: OperationContext): {
     encrypted: [...ctx.view.table("networks").all()].some(isEncrypted),
   };
   return { setup, left };
+}
+
+/** New keys of the mesh that some hosts cannot use. */
+function slowRotation(ctx: OperationContext): readonly DoctorFinding[] {
+  const mesh = meshOf(clusterOf(ctx.view));
+  if (mesh.settled || ctx.nowMs - mesh.startedAtMs < SLOW_ROTATION_MS) return [];
+  return meshLaggards(ctx.view, mesh).map(from => ({
+    what: "wireguard",
+    from,
+    to: "",
+    problem: `it does not reach every host by generation ${mesh.generation} of the mesh's keys`,
+    advice: "let UDP ports 51820 and 51821 pass between all hosts: generations take turns",
+  }));
 }
 
 function absence(node: Node): Pick<DoctorFinding, "problem" | "advice"> | null {

@@ -13,9 +13,9 @@ export function clusterOf(view: StateView): Cluster {
   throw new SwarmError("not_found", "This node is not part of a swarm");
 }
 
-/** The root key and the unlock key stay where they are. */
+/** The keys stay where they are. */
 function withoutKey(cluster: Cluster): PublicCluster {
-  const { rootCa: _root, nextRoot: _next, unlockKey: _key, ...rest } = cluster;
+  const { rootCa: _root, nextRoot: _next, unlockKey: _key, mesh: _mesh, ...rest } = cluster;
   return { ...rest, ...rootsOf(cluster) };
 }
 

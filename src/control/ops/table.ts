@@ -1,6 +1,7 @@
 import type { OperationContext } from "../context.ts";
 import type { OperationArgs, OperationName, OperationResult } from "../operations.ts";
 import { doctor, networkStatus } from "./data-path.ts";
+import { getMesh, rotateMesh } from "./mesh.ts";
 import { createNetwork, getNetwork, listNetworks, removeNetwork } from "./networks.ts";
 import { getNode, listManagers, listNodes, removeNode, updateNode } from "./nodes.ts";
 import {
@@ -61,6 +62,8 @@ export const OPERATION_HANDLERS: { readonly [K in OperationName]: Handler<K> } =
   "network.get": getNetwork,
   "network.create": createNetwork,
   "network.remove": removeNetwork,
+  "mesh.get": getMesh,
+  "mesh.rotate": rotateMesh,
   "network.status": networkStatus,
   "network.doctor": doctor,
   "system.info": systemInfo,

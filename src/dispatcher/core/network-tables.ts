@@ -1,11 +1,14 @@
 import type { Commit, RowEvent } from "../../model/change.ts";
 import { summarize, type TableSummary } from "../../model/data-path.ts";
+import { meshOf } from "../../model/mesh.ts";
 import {
   addressesOf,
   byFamily,
+  MESH_ID,
   type OverlayChange,
   type OverlayEndpoint,
   type OverlayHost,
+  type OverlayMesh,
   type OverlayNetwork,
   type OverlayPort,
   type OverlayService,
@@ -27,6 +30,8 @@ export interface NetworkNews {
   readonly hosts: readonly OverlayChange[];
   /** By network, for the nodes that have it. */
   readonly changes: ReadonlyMap<string, readonly OverlayChange[]>;
+  /** The keys of the encrypted mesh are others: each node is told what it needs of them. */
+  readonly mesh: boolean;
 }
 
 /**
@@ -68,6 +73,15 @@ export class NetworkTables {
     return this.#networks.has(networkId);
   }
 
+  /** The mesh's keys, for a node that has one of these networks; null when none is encrypted. */
+  meshFor(view: StateView, networkIds: Iterable<string>): OverlayMesh | null {
+    const needsIt = [...networkIds].some(id => this.#networks.get(id)?.encrypted === true);
+    const [cluster] = view.table("cluster").all();
+    if (!needsIt || cluster === undefined) return null;
+    const { generation, psk, previousPsk, settled } = meshOf(cluster);
+    return { id: MESH_ID, generation, psk, previousPsk, settled };
+  }
+
   hosts(): OverlayChange[] {
     return [...this.#hosts.values()].map(item => ({ action: "update", kind: "host", item }));
   }
@@ -96,13 +110,15 @@ export class NetworkTables {
   observe(commit: Commit, view: StateView): NetworkNews {
     const hosts: OverlayChange[] = [];
     const changes = new Map<string, OverlayChange[]>();
+    let mesh = false;
     for (const event of commit.events) {
+      if (event.table === "cluster") mesh ||= event.before?.mesh !== event.after?.mesh;
       if (event.table === "nodes") hosts.push(...this.#observeNode(event.id, event.after));
       // That a network is gone is news without a change of its own.
       else if (event.table === "networks" && event.after === null) changes.set(event.id, []);
       for (const [id, change] of this.#observe(event, view)) push(changes, id, change);
     }
-    return { hosts, changes };
+    return { hosts, changes, mesh };
   }
 
   *#observe(event: RowEvent, view: StateView): Generator<readonly [string, OverlayChange]> {
@@ -233,8 +249,9 @@ function same(a: object, b: object): boolean {
 function hostOf(node: Node): OverlayHost | null {
   const overlay = node.description?.overlay;
   if (node.overlayIndex === undefined || overlay === undefined || overlay.addr === "") return null;
-  const { addr, publicKey } = overlay;
-  return { id: node.id, index: node.overlayIndex, addr, publicKey };
+  const { addr, publicKey, meshKeys } = overlay;
+  const host = { id: node.id, index: node.overlayIndex, addr, publicKey };
+  return meshKeys === undefined ? host : { ...host, meshKeys };
 }
 
 function networkOf(view: StateView, network: Network): OverlayNetwork {

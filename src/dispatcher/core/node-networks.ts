@@ -1,4 +1,4 @@
-import type { OverlayChange } from "../../model/overlay.ts";
+import { MESH_ID, type OverlayChange } from "../../model/overlay.ts";
 import type { StateView } from "../../model/view.ts";
 import { liveNetworksOf, type NetworkNews, type NetworkTables } from "./network-tables.ts";
 
@@ -6,6 +6,8 @@ import { liveNetworksOf, type NetworkNews, type NetworkTables } from "./network-
 export class NodeNetworks {
   readonly #nodeId: string;
   #known = new Set<string>();
+  /** The keys of the mesh as it was last told, as JSON; empty: it was told of none. */
+  #mesh = "";
 
   constructor(nodeId: string) {
     this.#nodeId = nodeId;
@@ -14,7 +16,9 @@ export class NodeNetworks {
   /** Everything the node must know, as if it knew nothing. */
   complete(view: StateView, tables: NetworkTables): OverlayChange[] {
     this.#known = this.#wanted(view, tables);
-    return [...tables.hosts(), ...[...this.#known].flatMap(id => tables.everythingOf(id))];
+    this.#mesh = "";
+    const mesh = this.#meshNews(view, tables);
+    return [...tables.hosts(), ...mesh, ...[...this.#known].flatMap(id => tables.everythingOf(id))];
   }
 
   /**
@@ -32,7 +36,7 @@ export class NodeNetworks {
     if (tasksTouched || networksChanged || !this.#isSettled(tables)) {
       this.#known = this.#wanted(view, tables);
     }
-    const changes = [...news.hosts];
+    const changes = [...news.hosts, ...this.#meshNews(view, tables)];
     for (const id of before) {
       if (!this.#known.has(id)) changes.push({ action: "remove", kind: "network", id });
     }
@@ -41,6 +45,15 @@ export class NodeNetworks {
       else changes.push(...(news.changes.get(id) ?? []));
     }
     return changes;
+  }
+
+  #meshNews(view: StateView, tables: NetworkTables): OverlayChange[] {
+    const item = tables.meshFor(view, this.#known);
+    const text = item === null ? "" : JSON.stringify(item);
+    if (text === this.#mesh) return [];
+    this.#mesh = text;
+    if (item === null) return [{ action: "remove", kind: "mesh", id: MESH_ID }];
+    return [{ action: "update", kind: "mesh", item }];
   }
 
   /** The networks known are there, the ingress network among them. */

@@ -69,10 +69,24 @@ export function meshAddr(index: number): string {
   return `${HOST_NET}.${MESH_NET_OFFSET + Math.floor(index / BYTE)}.${index % BYTE}`;
 }
 
-/** One route covers the mesh; the uplink's own is longer and wins. */
+/** What covers all of them. */
 export const MESH_PREFIX_BITS = 18;
-export const MESH_DEVICE = "swg0";
-export const MESH_PORT = 51_820;
+export const MESH_PREFIX = "swg";
+const MESH_PORT = 51_820;
+
+/** Two generations of the mesh's keys can be up at once: they take turns. */
+export function meshSlot(generation: number): 0 | 1 {
+  return generation % 2 === 1 ? 0 : 1;
+}
+
+export function meshDevice(generation: number): string {
+  return `${MESH_PREFIX}${meshSlot(generation)}`;
+}
+
+/** UDP port of a generation's end. */
+export function meshPort(generation: number): number {
+  return MESH_PORT + meshSlot(generation);
+}
 
 /** The host of a gateway; null when it is none. */
 export function hostOfGateway(gateway: string): number | null {

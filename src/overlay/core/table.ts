@@ -3,6 +3,7 @@ import type {
   OverlayEndpoint,
   OverlayHost,
   OverlayKind,
+  OverlayMesh,
   OverlayNetwork,
   OverlayService,
 } from "../../model/overlay.ts";
@@ -23,6 +24,8 @@ interface Rows {
 /** All rows of a table, for the disk. */
 export interface TableSnapshot {
   readonly hosts: readonly OverlayHost[];
+  /** Absent: it was not told, or the file is of before. */
+  readonly mesh?: OverlayMesh;
   readonly networks: readonly OverlayNetwork[];
   readonly services: readonly OverlayService[];
   readonly endpoints: readonly OverlayEndpoint[];
@@ -32,6 +35,8 @@ export interface TableSnapshot {
 export class OverlayTable {
   readonly #hosts = new Map<string, OverlayHost>();
   readonly #networks = new Map<string, Rows>();
+  /** Null while this node was told of no encrypted network. */
+  mesh: OverlayMesh | null = null;
 
   get hosts(): ReadonlyMap<string, OverlayHost> {
     return this.#hosts;
@@ -54,7 +59,8 @@ export class OverlayTable {
     const touched = new Set<string>(complete ? before : []);
     if (complete) this.#clear();
     for (const change of changes) {
-      if (change.kind === "host") for (const id of before) touched.add(id);
+      if (change.kind === "host" || change.kind === "mesh")
+        for (const id of before) touched.add(id);
       const networkId = this.#applyOne(change);
       if (networkId !== null) touched.add(networkId);
     }
@@ -65,14 +71,16 @@ export class OverlayTable {
     const rows = [...this.#networks.values()];
     return {
       hosts: [...this.#hosts.values()],
+      ...(this.mesh !== null && { mesh: this.mesh }),
       networks: rows.map(({ network }) => network),
       services: rows.flatMap(({ services }) => [...services.values()]),
       endpoints: rows.flatMap(({ endpoints }) => [...endpoints.values()]),
     };
   }
 
-  restore({ hosts, networks, services, endpoints }: TableSnapshot): void {
+  restore({ hosts, mesh, networks, services, endpoints }: TableSnapshot): void {
     this.#clear();
+    this.mesh = mesh ?? null;
     for (const host of hosts) this.#hosts.set(host.id, host);
     for (const network of networks) this.#networks.set(network.id, newRows(network));
     for (const item of services) this.#networks.get(item.networkId)?.services.set(item.id, item);
@@ -80,6 +88,7 @@ export class OverlayTable {
   }
 
   #clear(): void {
+    this.mesh = null;
     this.#hosts.clear();
     this.#networks.clear();
   }
@@ -90,6 +99,9 @@ export class OverlayTable {
     switch (change.kind) {
       case "host":
         this.#hosts.set(change.item.id, change.item);
+        return null;
+      case "mesh":
+        this.mesh = change.item;
         return null;
       case "network": {
         const rows = this.#networks.get(change.item.id);
@@ -109,6 +121,10 @@ export class OverlayTable {
   #remove(kind: OverlayKind, id: string): string | null {
     if (kind === "host") {
       this.#hosts.delete(id);
+      return null;
+    }
+    if (kind === "mesh") {
+      this.mesh = null;
       return null;
     }
     if (kind === "network") return this.#networks.delete(id) ? id : null;

@@ -115,7 +115,10 @@ async function found(running: Manager, root: RootCa, managers: readonly Identity
     certificatePem: first.certPem,
     advertiseAddr: request.advertiseAddr,
   };
-  const rows = foundingRows(running.store.view, founder, request, root, ids);
+  const rows = foundingRows(running.store.view, founder, request, root, {
+    ids,
+    clock: realClock,
+  });
   await submit(running, [...rows, ...others.map(admission)]);
 }
 
