@@ -7,8 +7,9 @@ import { AFTER_TOP_LEVEL, goSyntaxProblem } from "./json-syntax.ts";
 export const MAX_BODY_BYTES = 4 * 1024 * 1024;
 /** Deeper than any Docker document. */
 export const MAX_JSON_DEPTH = 64;
-/** A client that sends slower than this is not waited for. */
-const BODY_TIMEOUT_MS = 30_000;
+/** A client that sends slower than this is not waited for; nor one that sends nothing for a while. */
+export const BODY_TIMEOUT_MS = 30_000;
+export const BODY_IDLE_TIMEOUT_MS = 10_000;
 
 /**
  * The whole body, bounded in size and time. What is refused is left unread: Node reads it off when
@@ -22,19 +23,22 @@ export function readBody(request: IncomingMessage, clock: Clock): Promise<Buffer
     let size = 0;
     const settle = (act: () => void): void => {
       timer.cancel();
+      idle.cancel();
       request.off("data", onData).off("end", onEnd).off("close", onClose).off("error", onClose);
       act();
     };
     const onData = (chunk: Buffer): void => {
       size += chunk.length;
+      idle.cancel();
+      idle = clock.setTimer("api-body-idle", BODY_IDLE_TIMEOUT_MS, onSlow);
       if (size > MAX_BODY_BYTES) settle(() => reject(tooLarge()));
       else chunks.push(chunk);
     };
     const onEnd = (): void => settle(() => resolve(Buffer.concat(chunks)));
     const onClose = (): void => settle(() => reject(clientGone()));
-    const timer = clock.setTimer("api-body", BODY_TIMEOUT_MS, () =>
-      settle(() => reject(tooSlow())),
-    );
+    const onSlow = (): void => settle(() => reject(tooSlow()));
+    const timer = clock.setTimer("api-body", BODY_TIMEOUT_MS, onSlow);
+    let idle = clock.setTimer("api-body-idle", BODY_IDLE_TIMEOUT_MS, onSlow);
     request.on("data", onData).on("end", onEnd).on("close", onClose).on("error", onClose);
   });
 }
@@ -44,7 +48,8 @@ function clientGone(): SwarmError {
 }
 
 function tooSlow(): SwarmError {
-  const text = `the request body did not arrive within ${BODY_TIMEOUT_MS / 1000} s`;
+  const [whole, next] = [BODY_TIMEOUT_MS / 1000, BODY_IDLE_TIMEOUT_MS / 1000];
+  const text = `the request body did not arrive within ${whole} s, or nothing of it for ${next} s`;
   return new SwarmError("deadline_exceeded", text, { http: 408 });
 }
 

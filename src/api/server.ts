@@ -7,10 +7,10 @@ import type { IdSource } from "../base/ids.ts";
 import type { Logger } from "../base/logger.ts";
 import type { LoopHealth } from "../base/loop-health.ts";
 import type { Rng } from "../base/rng.ts";
+import { Connection } from "./connection.ts";
 import { EngineClient } from "./engine.ts";
 import { toHttpError } from "./errors.ts";
 import { type ApiDeps, Exchange, type Handler } from "./exchange.ts";
-import { sortConnection } from "./first-request.ts";
 import type { NodeLifecycle } from "./ports.ts";
 import { EngineProxy } from "./proxy.ts";
 import { Router } from "./router.ts";
@@ -28,7 +28,10 @@ import {
 /** Connections to the Engine that are kept for the next request. */
 const MAX_IDLE_ENGINE_SOCKETS = 32;
 const MAX_ENGINE_SOCKETS = 10_000;
-const HEADERS_TIMEOUT_MS = 60_000;
+/** A client that has connected sends a request's head within this time. */
+const HEAD_TIMEOUT_MS = 60_000;
+/** What is left of a refused body is read off for so long; then the connection is closed. */
+const LINGER_MS = 5_000;
 
 export interface ApiServerOptions {
   readonly socketPath: string;
@@ -58,6 +61,8 @@ export class ApiServer {
   readonly #agent: http.Agent;
   readonly #server: http.Server;
   readonly #upgraded = new Set<Duplex>();
+  /** By the socket, until it closes or is joined to the Engine's. */
+  readonly #connections = new Map<Duplex, Connection>();
 
   constructor(options: ApiServerOptions, deps: ApiServerDeps) {
     this.#options = options;
@@ -78,11 +83,18 @@ export class ApiServer {
     // Builds and image loads send for as long as they like; JSON bodies have a limit of their own.
     this.#server = http.createServer({
       requestTimeout: 0,
-      headersTimeout: HEADERS_TIMEOUT_MS,
+      // Heads arrive whole (Connection).
+      headersTimeout: 0,
       keepAliveTimeout: 0,
     });
-    this.#server.on("request", (request, response) => void this.#serve(request, response));
-    this.#server.on("upgrade", (request, socket, head) => this.#tunnel(request, socket, head));
+    this.#server.on("request", (request, response) => {
+      this.#connections.get(request.socket)?.serving(request, response);
+      void this.#serve(request, response);
+    });
+    this.#server.on("upgrade", (request, socket, head) => {
+      this.#connections.get(socket)?.release();
+      this.#tunnel(request, socket, head);
+    });
     this.#sortConnections();
     this.#server.on("clientError", (_error, socket) => {
       if (socket.writable) socket.end("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
@@ -93,15 +105,19 @@ export class ApiServer {
   #sortConnections(): void {
     const listeners = this.#server.listeners("connection");
     this.#server.removeAllListeners("connection");
+    const deps = {
+      clock: this.#deps.clock,
+      serve: (socket: net.Socket) => {
+        for (const listener of listeners) listener.call(this.#server, socket);
+      },
+      join: (socket: net.Socket, start: Buffer) => {
+        this.#keep(this.#deps.proxy.join(socket, start));
+      },
+    };
+    const options = { headTimeoutMs: HEAD_TIMEOUT_MS, lingerMs: LINGER_MS };
     this.#server.on("connection", (socket: net.Socket) => {
-      sortConnection(socket, HEADERS_TIMEOUT_MS, {
-        onHttp: http => {
-          for (const listener of listeners) listener.call(this.#server, http);
-        },
-        onJoin: (joined, start) => {
-          this.#keep(this.#deps.proxy.join(joined, start));
-        },
-      });
+      this.#connections.set(socket, new Connection(socket, options, deps));
+      socket.on("close", () => this.#connections.delete(socket));
     });
   }
 
@@ -119,8 +135,7 @@ export class ApiServer {
   /** Stops listening and ends every connection. */
   async close(): Promise<void> {
     const closed = new Promise<void>(resolve => this.#server.close(() => resolve()));
-    for (const socket of this.#upgraded) socket.destroy();
-    this.#server.closeAllConnections();
+    for (const socket of [...this.#upgraded, ...this.#connections.keys()]) socket.destroy();
     this.#agent.destroy();
     await closed;
   }
@@ -163,7 +178,6 @@ export class ApiServer {
     const { pathname, query } = splitUrl(request.url ?? "/");
     const { version, path } = splitVersion(pathname, identity.apiVersion);
     const match = this.#router.match(request.method ?? "", path);
-    if (mayPrecedeJoin(path)) response.shouldKeepAlive = false;
     if (match === null) return proxy.forward(request, response);
     response.setHeader("Api-Version", formatApiVersion(identity.apiVersion));
     response.setHeader("Docker-Experimental", identity.experimental);
@@ -185,6 +199,8 @@ export class ApiServer {
       response.destroy();
       return;
     }
+    // Whoever was too slow is not waited for again.
+    if (status === 408) response.shouldKeepAlive = false;
     const isText = predatesJsonErrors(request.url ?? "/");
     const body = Buffer.from(isText ? `${message}\n` : `${JSON.stringify({ message })}\n`);
     response.writeHead(status, {
@@ -193,14 +209,6 @@ export class ApiServer {
     });
     response.end(request.method === "HEAD" ? undefined : body);
   }
-}
-
-/**
- * A connection can be joined to the Engine's only by its first request, so what clients ask before
- * they attach, or run a command, is the last request of its connection.
- */
-function mayPrecedeJoin(path: string): boolean {
-  return path === "/_ping" || /^\/(?:containers|exec)\//.test(path);
 }
 
 /** Errors became JSON with API 1.24. */

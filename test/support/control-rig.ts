@@ -258,6 +258,7 @@ export interface ApiRig {
 export async function apiRig(
   rig: Pick<ControlRig, "lifecycle">,
   engineSocketPath: string,
+  clock: Clock = realClock,
 ): Promise<ApiRig> {
   const dir = mkdtempSync(join(tmpdir(), "swarmd-api-"));
   const socketPath = join(dir, "swarmd.sock");
@@ -268,7 +269,7 @@ export async function apiRig(
       lifecycle: rig.lifecycle,
       ids: new RngIdSource(rng),
       rng,
-      clock: realClock,
+      clock,
       logger: silentLogger,
     },
   );

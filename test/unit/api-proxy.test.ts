@@ -9,6 +9,7 @@ import { apiRig, controlRig } from "../support/control-rig.ts";
 import { eventually } from "../support/eventually.ts";
 import { ask } from "../support/fake-engine.ts";
 import { managerRig, message } from "../support/manager-rig.ts";
+import { VirtualClock } from "../support/virtual-clock.ts";
 
 const MIB = 1024 * 1024;
 
@@ -214,6 +215,10 @@ async function hijackingEngine(t: Test): Promise<{ socketPath: string; heads: st
     socket.on("error", () => socket.destroy());
     socket.once("data", (start: Buffer) => {
       const [head = "", body = ""] = start.toString().split("\r\n\r\n");
+      if (head.startsWith("GET")) {
+        socket.end("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nOK");
+        return;
+      }
       heads.push(head);
       socket.write(`HTTP/1.1 200 OK\r\nContent-Type: ${RAW_STREAM}\r\n\r\n${body}`);
       socket.pipe(socket);
@@ -253,15 +258,113 @@ t.test("a client that takes the connection over without asking is joined to it",
   }
 });
 
-t.test("what comes before such a request leaves no connection for it", async t => {
-  const { api } = await managerRig(t);
-  const agent = new http.Agent({ keepAlive: true });
-  t.teardown(() => agent.destroy());
-  const connection = async (path: string): Promise<string | undefined> =>
-    (await ask(api.socketPath, "GET", path, { agent })).headers.connection;
-  t.equal(await connection("/_ping"), "close");
-  t.equal(await connection("/v1.41/containers/a/top"), "close");
-  t.equal(await connection("/v1.41/services"), "keep-alive");
+t.test("so is one that asked for other things before", async t => {
+  const engine = await hijackingEngine(t);
+  const api = await apiRig(controlRig(), engine.socketPath);
+  t.teardown(() => api.close());
+  const client = net.connect({ path: api.socketPath, allowHalfOpen: true });
+  let got = "";
+  client.on("data", chunk => {
+    got += String(chunk);
+  });
+  const until = (end: string) => eventually(() => got.endsWith(end), { what: end });
+  client.write("GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n");
+  await until("OK");
+  client.write("POST /v1.41/services/create HTTP/1.1\r\nHost: d\r\nContent-Length: 2\r\n\r\n{");
+  client.write("[");
+  await until("}\n");
+  t.match(got, /HTTP\/1\.1 400 Bad Request/);
+  client.write("POST /exec/b/start HTTP/1.1\r\nHost: d\r\nContent-Length: 4\r\n\r\nbody");
+  await until("body");
+  client.end("typed");
+  await until("typed");
+  t.equal(engine.heads.at(-1)?.split("\r\n")[0], "POST /exec/b/start HTTP/1.1");
+});
+
+t.test("what a body says is no request", async t => {
+  const { api, engine } = await managerRig(t);
+  const client = net.connect({ path: api.socketPath, allowHalfOpen: true });
+  let got = "";
+  client.on("data", chunk => {
+    got += String(chunk);
+  });
+  const inner = "POST /exec/b/start HTTP/1.1\r\nHost: d\r\n\r\n";
+  for (const [length, what] of [
+    [`Content-Length: ${inner.length}\r\n`, inner],
+    ["Transfer-Encoding: chunked\r\n", `${inner.length.toString(16)}\r\n${inner}\r\n0\r\n\r\n`],
+  ]) {
+    got = "";
+    client.write(`POST /v1.41/secrets/create HTTP/1.1\r\nHost: d\r\n${length}\r\n`);
+    await new Promise<void>(resolve => setImmediate(resolve));
+    client.write(what ?? "");
+    await eventually(() => got.includes("invalid character 'P'"), { what: "the refusal" });
+  }
+  t.notMatch(engine.requests.join(), /exec/);
+  // Two at once: the second is in the server's hands already, and the Engine answers it.
+  got = "";
+  const next = "GET /v1.41/nodes HTTP/1.1\r\nHost: d\r\n\r\n";
+  client.write(`${next}POST /exec/b/start HTTP/1.1\r\nHost: d\r\nContent-Length: 0\r\n\r\n`);
+  await eventually(() => got.includes("page not found"), { what: "both answers" });
+  t.match(got, /^HTTP\/1\.1 200 OK/);
+  client.destroy();
+});
+
+t.test("a client that is too slow is let go", async t => {
+  const { engine } = await managerRig(t);
+  const clock = new VirtualClock();
+  const rig = controlRig();
+  const api = await apiRig(rig, engine.socketPath, clock);
+  t.teardown(() => api.close());
+  const open = async (start: string) => {
+    const socket = net.connect(api.socketPath);
+    const seen = { text: "", closed: false };
+    socket.on("data", chunk => {
+      seen.text += String(chunk);
+    });
+    socket
+      .on("error", () => undefined)
+      .on("close", () => {
+        seen.closed = true;
+      });
+    const timers = clock.pending;
+    socket.write(start);
+    await eventually(() => clock.pending > timers, { what: "a limit" });
+    return { socket, seen };
+  };
+  const gone = (seen: { closed: boolean }) => eventually(() => seen.closed, { what: "the end" });
+
+  const head = await open("POST /services/create HTTP/1.1\r\nHost");
+  clock.advance(59_000);
+  head.socket.write(": d\r\n");
+  await new Promise<void>(resolve => setImmediate(resolve));
+  clock.advance(1_000);
+  await gone(head.seen);
+  t.match(head.seen.text, /^HTTP\/1\.1 408 /, "a head has a minute, however it trickles");
+
+  const create = "POST /services/create HTTP/1.1\r\nHost: d\r\n";
+  const silent = await open(`${create}Content-Length: 9\r\n\r\n`);
+  await eventually(() => clock.pending >= 2, { what: "the limits of the body" });
+  clock.advance(10_000);
+  await gone(silent.seen);
+  t.match(silent.seen.text, /^HTTP\/1\.1 408 .*the request body did not arrive within 30 s/s);
+
+  const trickling = await open(`${create}Content-Length: 900\r\n\r\n`);
+  await eventually(() => clock.pending >= 2, { what: "the limits of the body" });
+  for (let i = 0; i < 6 && !trickling.seen.closed; i += 1) {
+    trickling.socket.write(" ");
+    await new Promise<void>(resolve => setImmediate(resolve));
+    await new Promise<void>(resolve => setImmediate(resolve));
+    clock.advance(5_000);
+  }
+  await gone(trickling.seen);
+  t.match(trickling.seen.text, /^HTTP\/1\.1 408 /);
+
+  const large = await open(`${create}Content-Length: 999999999\r\n\r\nx`);
+  await eventually(() => large.seen.text.includes("413"), { what: "the refusal" });
+  await eventually(() => clock.pending > 0, { what: "the limit of the rest" });
+  clock.advance(5_000);
+  await gone(large.seen);
+  t.equal(clock.pending, 0, "nothing is held");
 });
 
 t.test("requests that arrive in pieces are requests", async t => {
