@@ -1,3 +1,4 @@
+import { NETWORK_LABEL_PREFIX, validateNetworkLabel } from "./network-labels.ts";
 import type { Labels } from "./service-spec.ts";
 import { refusal } from "./validate-errors.ts";
 
@@ -38,6 +39,10 @@ export const SERVICE_LABELS: readonly LabelRule[] = [
 export function validateServiceLabels(labels: Labels | undefined): void {
   validateLabelCount(labels);
   for (const [key, value] of swarmdLabels(labels)) {
+    if (key.startsWith(NETWORK_LABEL_PREFIX)) {
+      validateNetworkLabel(key, value);
+      continue;
+    }
     const rule = SERVICE_LABELS.find(candidate => candidate.key === key);
     if (rule === undefined) throw refusal(`unknown label ${key}: ${suggestion(key)}`);
     if (!rule.accepts(value)) {
@@ -88,7 +93,7 @@ function suggestion(key: string): string {
   const [nearest] = ranked;
   return nearest !== undefined && nearest.edits <= MISSPELLING_EDITS_MAX
     ? `did you mean ${nearest.known}?`
-    : `swarmd's labels are ${keys.join(", ")}`;
+    : `swarmd's labels are ${[...keys, `${NETWORK_LABEL_PREFIX}NETWORK.ipv4`].join(", ")}`;
 }
 
 /** A longer text is no misspelling; it also bounds the work. */

@@ -97,6 +97,8 @@ export interface OverlayEndpoint {
   readonly addr: string;
   /** IPv6, without prefix length; absent: it has none. */
   readonly addr6?: string;
+  /** MAC address that its device is to have; absent: one made from its address. */
+  readonly mac?: string;
   /** New connections to its service may go to it: it runs, is healthy and is to go on. */
   readonly serving: boolean;
 }

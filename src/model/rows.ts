@@ -190,6 +190,8 @@ export interface NetworkAttachment {
   readonly aliases: readonly string[];
   /** Of plain containers only. */
   readonly asked?: AskedAddress;
+  /** MAC address that its device is to have; absent: one made from its address. */
+  readonly mac?: string;
 }
 
 export interface Task extends RowMeta {

@@ -1,3 +1,4 @@
+import { networkLabelsOf } from "./network-labels.ts";
 import type { ServiceSpec } from "./service-spec.ts";
 
 /**
@@ -60,5 +61,13 @@ export function taskEssence(spec: ServiceSpec): unknown {
     container: { ...ContainerSpec, PullOptions: undefined },
     networks: spec.Networks,
     endpoint: spec.EndpointSpec,
+    fixed: taskLabels(spec),
   };
+}
+
+/** Addresses that are fixed by label, but for virtual ones, are a container's from its start on. */
+function taskLabels(spec: ServiceSpec): readonly string[] {
+  return networkLabelsOf(spec.Labels)
+    .filter(({ kind }) => kind !== "vip" && kind !== "vip6")
+    .map(({ key, value }) => `${key}=${value}`);
 }

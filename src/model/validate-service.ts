@@ -1,5 +1,6 @@
 import { SwarmError } from "../base/errors.ts";
 import { validateServiceLabels } from "./labels.ts";
+import { validateNetworkLabels } from "./network-labels.ts";
 import {
   type ContainerSpec,
   type EndpointSpec,
@@ -219,6 +220,7 @@ export function validateServiceSpec(spec: ServiceSpec): void {
   }
   validateEndpoint(spec.EndpointSpec ?? {});
   validateServiceLabels(spec.Labels);
+  validateNetworkLabels(spec);
 }
 
 /** Above the largest signed 64-bit number: a negative one to swarm mode. */

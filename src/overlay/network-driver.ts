@@ -31,8 +31,10 @@ export interface DriverPorts {
   readonly unplug: (endpoint: LocalEndpoint) => Promise<void>;
   /** Programs the network; resolves when its namespace is as it should be. */
   readonly sync: (networkId: string) => Promise<void>;
-  /** Whether managers gave the address to a task, or plain container, of this node. */
+  /** Whether managers gave the address to a task of this node. */
   readonly isTasks: (networkId: string, addr: string) => boolean;
+  /** The MAC address that managers gave to the task with that address; empty: none. */
+  readonly macOf: (networkId: string, addr: string) => string;
   /** An address, CIDR, for a container that brought none. */
   readonly lease: (networkId: string, asked: AskedAddress) => Promise<string>;
   readonly release: (networkId: string, addr: string) => Promise<void>;
@@ -97,15 +99,15 @@ async function deleteNetwork({ state, sync }: DriverPorts, request: Request): Pr
   return {};
 }
 
-async function createEndpoint({ state }: DriverPorts, request: Request): Promise<object> {
+async function createEndpoint({ state, macOf }: DriverPorts, request: Request): Promise<object> {
   const id = text(request, "EndpointID");
   const network = state.networks.get(text(request, "NetworkID"));
   if (network === undefined) throw unknownNetwork(request);
   const given = object(request, "Interface");
   const addr = text(given, "Address").split("/")[0] ?? "";
   if (addr === "") throw new SwarmError("invalid_argument", "an endpoint needs an IPv4 address");
-  const mac = text(given, "MacAddress") || containerMac(addr);
   const { networkId } = network;
+  const mac = text(given, "MacAddress") || macOf(networkId, addr) || containerMac(addr);
   const device = endpointDevice(id);
   const addr6 = text(given, "AddressIPv6").split("/")[0] ?? "";
   const own6 = addr6 === "" ? {} : { addr6 };

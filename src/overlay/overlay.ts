@@ -141,6 +141,7 @@ export class Overlay implements TaskNetworks {
       unplug: ({ networkId, device }: LocalEndpoint) => this.#namespaces.unplug(networkId, device),
       sync: (networkId: string) => this.#programs.sync(networkId),
       isTasks: (networkId: string, addr: string) => this.#places.isTasks(networkId, addr),
+      macOf: (networkId: string, addr: string) => this.#places.macOf(networkId, addr),
       ipv6,
       lease: (networkId: string, asked: AskedAddress) => this.#leases.take(networkId, asked),
       release: (networkId: string, addr: string) => this.#leases.release(networkId, addr),

@@ -64,7 +64,9 @@ export class PluginServer {
         error: errorMessage(error),
       });
       // A status other than 200 would make the Engine try again for 15 seconds.
-      reply(200, { Err: errorMessage(error) });
+      // Network drivers call it one thing, IPAM drivers another.
+      const text = errorMessage(error);
+      reply(200, { Err: text, Error: text });
     }
   }
 }

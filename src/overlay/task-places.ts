@@ -7,12 +7,13 @@ import { familyOf, type IpFamily } from "../model/ip.ts";
 import {
   addressesOf,
   byFamily,
+  type OverlayEndpoint,
   type OverlayNetwork,
   type OverlaySubnet,
   withoutPrefix,
 } from "../model/overlay.ts";
 import type { NetworkAttachment } from "../model/rows.ts";
-import type { PortConfig } from "../model/service-spec.ts";
+import type { PortConfig, ServiceSpec } from "../model/service-spec.ts";
 import type { PreparedNetworks } from "../worker/networks.ts";
 import type { OverlayTable } from "./core/table.ts";
 import type { EngineSide } from "./engine-side.ts";
@@ -74,10 +75,20 @@ export class TaskPlaces {
     return { gateway: gatewayOf(network, "ipv4") };
   }
 
-  /** Whether managers gave the address to a task of this node. */
+  /** Whether managers gave the address to a task of this node that belongs to a service. */
   isTasks(networkId: string, addr: string): boolean {
+    const serviceId = this.#endpointAt(networkId, addr)?.serviceId ?? "";
+    return serviceId !== "";
+  }
+
+  /** The MAC address that the task with that address is to have; empty: any. */
+  macOf(networkId: string, addr: string): string {
+    return this.#endpointAt(networkId, addr)?.mac ?? "";
+  }
+
+  #endpointAt(networkId: string, addr: string): OverlayEndpoint | undefined {
     const endpoints = this.#deps.table.network(networkId)?.endpoints.values() ?? [];
-    return [...endpoints].some(
+    return [...endpoints].find(
       one => one.nodeId === this.#nodeId && addressesOf(one).includes(addr),
     );
   }
@@ -97,7 +108,9 @@ export class TaskPlaces {
       const { addr, addr6 } = byFamily(attachment.addresses);
       // Aliases are answered by this cluster's own name server, for all tasks of the service.
       const own6 = this.#deps.ipv6() && addr6 !== undefined ? { IPv6Address: addr6 } : {};
-      endpoints.push({ networkId, endpoint: { IPAMConfig: { IPv4Address: addr, ...own6 } } });
+      const options = driverOptions(spec, attachment.networkId);
+      const endpoint = { IPAMConfig: { IPv4Address: addr, ...own6 }, ...options };
+      endpoints.push({ networkId, endpoint });
       if (!network.ingress) nameserver ||= gatewayOf(network, "ipv4");
     }
     await this.#keepNameservers(ordered, own);
@@ -214,6 +227,14 @@ export class TaskPlaces {
     const text = `overlay networks are not available on this node: ${problem}`;
     throw new SwarmError("failed_precondition", text);
   }
+}
+
+/** Of the attachment, for the Engine and whatever of it understands them. */
+function driverOptions(spec: ServiceSpec, networkId: string): object {
+  const own = spec.TaskTemplate?.Networks ?? [];
+  const all = own.length > 0 ? own : (spec.Networks ?? []);
+  const options = all.find(({ Target }) => Target === networkId)?.DriverOpts ?? {};
+  return Object.keys(options).length > 0 ? { DriverOpts: options } : {};
 }
 
 function gatewayOf(network: OverlayNetwork, family: IpFamily): string {

@@ -4,7 +4,8 @@ import type { Network, Service, Task } from "../../model/rows.ts";
 import { isTerminal } from "../../model/task-state.ts";
 import type { StateView } from "../../model/view.ts";
 import { AddressPool } from "./address-pool.ts";
-import type { Allocation } from "./networks.ts";
+import { type FixedAddress, fixedOf } from "./fixed-addresses.ts";
+import { type Allocation, FAMILIES } from "./networks.ts";
 
 /** An address that somebody has. */
 interface Held {
@@ -19,6 +20,8 @@ export interface Wish {
   readonly family: IpFamily;
   /** Just this address; absent: any that is free. */
   readonly exactly?: string | undefined;
+  /** For whom such an address may be kept; empty: a plain container. */
+  readonly serviceId?: string;
 }
 
 type Pools = Readonly<Record<IpFamily, AddressPool>>;
@@ -56,14 +59,35 @@ export class AddressBook {
     if (network === undefined) return { ok: false, message: `network ${networkId} not found` };
     const known = this.#known(owner, wish);
     if (known !== undefined) return { ok: true, value: known };
-    const pool = this.#poolsOf(network)[family];
-    const given = exactly === undefined ? pool.take(owner) : pool.claim(exactly, owner);
+    const pool = this.#poolsOf(view, network)[family];
+    const given =
+      exactly === undefined ? pool.take(owner) : pool.claim(exactly, owner, wish.serviceId ?? "");
     if (given === null) return { ok: false, message: exhausted(network, family, pool.held) };
     if (typeof given !== "string") {
       return { ok: false, message: refusal(view, network, exactly ?? "", given.owner) };
     }
     this.#note(owner, { networkId, cidr: given });
     return { ok: true, value: given };
+  }
+
+  /** Why a service cannot have what its label asks for; empty: it can. */
+  objection(view: StateView, serviceId: string, fixed: FixedAddress): string {
+    const { networkId, family, address, isVip } = fixed;
+    const network = view.table("networks").get(networkId);
+    if (network === undefined) return `network ${networkId} not found`;
+    const found = this.#poolsOf(view, network)[family].whose(address);
+    if (found === null) return refusal(view, network, address, "");
+    const { owner, keptFor } = found;
+    const task = view.table("tasks").get(owner);
+    const isOwn = isVip ? owner === serviceId : task?.serviceId === serviceId;
+    if (owner !== "" && !isOwn) return refusal(view, network, address, owner);
+    if (keptFor === "" || keptFor === serviceId) return "";
+    return refusal(view, network, address, keptFor);
+  }
+
+  /** Takes an address from an owner that is gone without having said so. */
+  takeFrom(owner: string, networkId: string, cidr: string): void {
+    this.#keep(owner, held => held.networkId !== networkId || held.cidr !== cidr);
   }
 
   /** Gives back what the owner has on other networks. */
@@ -91,11 +115,27 @@ export class AddressBook {
 
   #observeService(before: Service | null, after: Service | null, view: StateView): boolean {
     const id = after?.id ?? before?.id ?? "";
-    if (after === null) return this.#releaseAll(id);
-    if (after.endpoint === before?.endpoint) return false;
+    const freed = after?.spec === before?.spec ? false : this.#keepFixed(view, id, after);
+    if (after === null) return this.#releaseAll(id) || freed;
+    if (after.endpoint === before?.endpoint) return freed;
     this.#holdService(view, after);
     const kept = new Set(after.endpoint.virtualIps.map(vip => `${vip.networkId} ${vip.addr}`));
-    return after.allocated && this.#keep(id, held => kept.has(`${held.networkId} ${held.cidr}`));
+    const isKept = (held: Held): boolean => kept.has(`${held.networkId} ${held.cidr}`);
+    return (after.allocated && this.#keep(id, isKept)) || freed;
+  }
+
+  /** Addresses named by labels are kept for their service from the first to the last moment. */
+  #keepFixed(view: StateView, id: string, service: Service | null): boolean {
+    let freed = false;
+    for (const pools of this.#pools.values()) {
+      for (const family of FAMILIES) freed = pools[family].unkeep(id) || freed;
+    }
+    for (const { networkId, family, address } of service === null
+      ? []
+      : fixedOf(view, service.spec)) {
+      this.#pools.get(networkId)?.[family].keep(address, id);
+    }
+    return freed;
   }
 
   #observeTask(after: Task | null, id: string, view: StateView): boolean {
@@ -122,7 +162,7 @@ export class AddressBook {
     if (known.some(one => one.networkId === held.networkId && one.cidr === held.cidr)) return;
     const network = view.table("networks").get(held.networkId);
     if (network !== undefined) {
-      this.#poolsOf(network)[familyOf(held.cidr)].hold(held.cidr, owner);
+      this.#poolsOf(view, network)[familyOf(held.cidr)].hold(held.cidr, owner);
     }
     this.#note(owner, held);
   }
@@ -139,7 +179,7 @@ export class AddressBook {
     return freed;
   }
 
-  #poolsOf(network: Network): Pools {
+  #poolsOf(view: StateView, network: Network): Pools {
     const known = this.#pools.get(network.id);
     if (known !== undefined) return known;
     const pools = {
@@ -149,6 +189,11 @@ export class AddressBook {
     for (const [owner, all] of this.#owners) {
       for (const { networkId, cidr } of all) {
         if (networkId === network.id) pools[familyOf(cidr)].hold(cidr, owner);
+      }
+    }
+    for (const service of view.table("services").all()) {
+      for (const fixed of fixedOf(view, service.spec)) {
+        if (fixed.networkId === network.id) pools[fixed.family].keep(fixed.address, service.id);
       }
     }
     this.#pools.set(network.id, pools);
@@ -179,7 +224,7 @@ function refusal(view: StateView, { spec }: Network, address: string, owner: str
 /** Whom an address belongs to, in words for the user. */
 function ownerText(view: StateView, owner: string): string {
   const service = view.table("services").get(owner);
-  if (service !== undefined) return `service '${service.spec.Name}' (its virtual address)`;
+  if (service !== undefined) return `service '${service.spec.Name}'`;
   const task = view.table("tasks").get(owner);
   if (task === undefined) return owner;
   const node = view.table("nodes").get(task.nodeId)?.description?.hostname ?? task.nodeId;

@@ -38,6 +38,8 @@ export class AddressPool {
   readonly #subnets: readonly Range[];
   readonly #reserved: ReadonlySet<bigint>;
   readonly #owners = new Map<bigint, string>();
+  /** Addresses that are kept for a service, by its id, also while none of its tasks has them. */
+  readonly #kept = new Map<bigint, string>();
   #last = 0n;
 
   constructor(network: Network, family: IpFamily) {
@@ -63,19 +65,37 @@ export class AddressPool {
     return null;
   }
 
-  /** Just that address (CIDR or not), as CIDR, or why not. Later ones are not counted from it. */
-  claim(text: string, owner: string): string | Refusal {
+  /** Who has that address and for whom it is kept; null when this pool does not give it away. */
+  whose(text: string): { readonly owner: string; readonly keptFor: string } | null {
     const address = addressOf(text);
-    const range = this.#subnets.find(
-      ({ first, last }) => address !== null && address >= first && address <= last,
-    );
-    if (address === null || range === undefined || this.#reserved.has(address)) {
-      return { owner: "" };
-    }
-    const holder = this.#owners.get(address);
-    if (holder !== undefined && holder !== owner) return { owner: holder };
+    if (address === null || this.#rangeOf(address) === undefined) return null;
+    return { owner: this.#owners.get(address) ?? "", keptFor: this.#kept.get(address) ?? "" };
+  }
+
+  /** Just that address (CIDR or not), as CIDR, or why not. Later ones are not counted from it. */
+  claim(text: string, owner: string, serviceId: string): string | Refusal {
+    const address = addressOf(text);
+    const range = address === null ? undefined : this.#rangeOf(address);
+    if (address === null || range === undefined) return { owner: "" };
+    const kept = this.#kept.get(address) ?? serviceId;
+    const holder = this.#owners.get(address) ?? owner;
+    if (holder !== owner) return { owner: holder };
+    if (kept !== serviceId) return { owner: kept };
     this.#owners.set(address, owner);
     return `${ipText(address)}/${range.prefix}`;
+  }
+
+  /** Nobody else is given it from now on; who has it already keeps it until its end. */
+  keep(text: string, serviceId: string): void {
+    const address = addressOf(text);
+    if (address !== null && !this.#kept.has(address)) this.#kept.set(address, serviceId);
+  }
+
+  /** Gives up what was kept for the service. */
+  unkeep(serviceId: string): boolean {
+    const own = [...this.#kept].filter(([, id]) => id === serviceId);
+    for (const [address] of own) this.#kept.delete(address);
+    return own.length > 0;
   }
 
   /** An address, CIDR or not, that somebody has. */
@@ -90,6 +110,16 @@ export class AddressPool {
   release(cidr: string, owner: string): void {
     const address = addressOf(cidr);
     if (address !== null && this.#owners.get(address) === owner) this.#owners.delete(address);
+  }
+
+  /** The subnet that it may be given out of. */
+  #rangeOf(address: bigint): Range | undefined {
+    if (this.#reserved.has(address)) return undefined;
+    return this.#subnets.find(({ first, last }) => address >= first && address <= last);
+  }
+
+  #isTaken(address: bigint): boolean {
+    return this.#owners.has(address) || this.#reserved.has(address) || this.#kept.has(address);
   }
 
   /** From the range of the last address on. */
@@ -107,7 +137,7 @@ export class AddressPool {
     const start = this.#last >= first && this.#last < last ? this.#last + 1n : first;
     for (let i = 0n; i < size; i += 1n) {
       const address = first + ((start - first + i) % size);
-      if (!this.#owners.has(address) && !this.#reserved.has(address)) return address;
+      if (!this.#isTaken(address)) return address;
     }
     return null;
   }

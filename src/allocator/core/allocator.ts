@@ -1,7 +1,8 @@
 import type { Change, RowEvent } from "../../model/change.ts";
-import { familyOf } from "../../model/ip.ts";
+import { canonicalIp, familyOf } from "../../model/ip.ts";
+import { withoutPrefix } from "../../model/overlay.ts";
 import type { NetworkAttachment, Service, Task, TaskStatus, VirtualIp } from "../../model/rows.ts";
-import { compareTaskStates, isWanted } from "../../model/task-state.ts";
+import { compareTaskStates, isTerminal, isWanted } from "../../model/task-state.ts";
 import { type StateView, specOfTask } from "../../model/view.ts";
 import {
   EMPTY_PLAN,
@@ -10,6 +11,7 @@ import {
   type Planner,
 } from "../../orchestrator/core/planner.ts";
 import { AddressBook } from "./address-book.ts";
+import { type FixedAddress, fixedMac, fixedOf } from "./fixed-addresses.ts";
 import { type Allocation, attachmentsOf, familiesOf, usesVips, vipFamiliesOf } from "./networks.ts";
 import { allocatePorts } from "./ports.ts";
 
@@ -82,19 +84,29 @@ class ServiceAllocator implements Planner {
     const ids = usesVips(service.spec) ? wanted.value.map(({ networkId }) => networkId) : [];
     const had = service.endpoint.virtualIps;
     this.#book.keepNetworks(service.id, new Set([...ids, ...had.map(vip => vip.networkId)]));
-    const value = had.filter(({ networkId }) => ids.includes(networkId));
+    const fixed = fixedOf(view, service.spec).filter(({ isVip }) => isVip);
+    const value = had.filter(vip => ids.includes(vip.networkId) && isAsFixed(vip, fixed));
     for (const networkId of ids) {
       for (const family of vipFamiliesOf(view.table("networks").get(networkId))) {
-        const isIt = (vip: VirtualIp): boolean =>
-          vip.networkId === networkId && familyOf(vip.addr) === family;
-        if (value.some(isIt)) continue;
-        const taken = this.#book.take(view, service.id, { networkId, family });
+        const isOf = (one: { readonly networkId: string }): boolean => one.networkId === networkId;
+        if (value.some(vip => isOf(vip) && familyOf(vip.addr) === family)) continue;
+        const exactly = fixed.find(one => isOf(one) && one.family === family)?.address;
+        const wish = { networkId, family, exactly, serviceId: service.id };
+        const taken = this.#book.take(view, service.id, wish);
         if (!taken.ok) return taken;
         value.push({ networkId, addr: taken.value });
       }
     }
     return { ok: true, value };
   }
+}
+
+/** An address that it had stays as long as no label asks for another one. */
+function isAsFixed(vip: VirtualIp, fixed: readonly FixedAddress[]): boolean {
+  const rule = fixed.find(
+    one => one.networkId === vip.networkId && one.family === familyOf(vip.addr),
+  );
+  return rule === undefined || canonicalIp(withoutPrefix(vip.addr)) === rule.address;
 }
 
 function idsOf(services: readonly Service[]): string[] {
@@ -167,17 +179,45 @@ class TaskAllocator implements Planner {
   }
 
   #admit(view: StateView, task: Task, nowMs: number): Change[] {
+    const vacated = this.#vacate(view, task);
     const networks = this.#attach(view, task);
     if (!networks.ok) {
       this.#waiting.add(task.serviceId);
-      if (task.status.err === networks.message) return [];
-      return [statusChange(task, { timestampMs: nowMs, err: networks.message })];
+      if (task.status.err === networks.message) return vacated;
+      return [...vacated, statusChange(task, { timestampMs: nowMs, err: networks.message })];
     }
     const message = "pending task scheduling";
     const admitted = statusChange(task, { state: "pending", timestampMs: nowMs, message, err: "" });
-    if (networks.value.length === 0 || task.networks.length > 0) return [admitted];
+    if (networks.value.length === 0 || task.networks.length > 0) return [...vacated, admitted];
     const fields = { networks: networks.value };
-    return [{ op: "patch", table: "tasks", id: task.id, fields }, admitted];
+    return [...vacated, { op: "patch", table: "tasks", id: task.id, fields }, admitted];
+  }
+
+  /**
+   * An address that is fixed goes with the service: from a task that is to end, on a node that
+   * cannot say when it has, to its successor.
+   */
+  #vacate(view: StateView, task: Task): Change[] {
+    const spec = specOfTask(view, task)?.spec;
+    const fixed = spec === undefined ? [] : fixedOf(view, spec);
+    if (fixed.length === 0) return [];
+    const changes: Change[] = [];
+    for (const other of view.tasksOfService(task.serviceId)) {
+      if (other.id === task.id || !isLost(view, other)) continue;
+      const isFixed = (networkId: string, cidr: string): boolean =>
+        fixed.some(one => one.networkId === networkId && one.address === withoutPrefix(cidr));
+      const networks = other.networks.map(attachment => ({
+        ...attachment,
+        addresses: attachment.addresses.filter(cidr => !isFixed(attachment.networkId, cidr)),
+      }));
+      const gone = other.networks.flatMap(({ networkId, addresses }) =>
+        addresses.filter(cidr => isFixed(networkId, cidr)).map(cidr => ({ networkId, cidr })),
+      );
+      for (const { networkId, cidr } of gone) this.#book.takeFrom(other.id, networkId, cidr);
+      if (gone.length === 0) continue;
+      changes.push({ op: "patch", table: "tasks", id: other.id, fields: { networks } });
+    }
+    return changes;
   }
 
   #attach(view: StateView, task: Task): Allocation<readonly NetworkAttachment[]> {
@@ -185,18 +225,31 @@ class TaskAllocator implements Planner {
     if (task.networks.length > 0 || spec === undefined) return { ok: true, value: task.networks };
     const wanted = attachmentsOf(view, spec);
     if (!wanted.ok) return wanted;
+    const fixed = fixedOf(view, spec).filter(({ isVip }) => !isVip);
     const value: NetworkAttachment[] = [];
     for (const { networkId, aliases } of wanted.value) {
       const addresses: string[] = [];
       for (const family of familiesOf(view.table("networks").get(networkId))) {
-        const taken = this.#book.take(view, task.id, { networkId, family });
+        const isIt = (one: FixedAddress): boolean =>
+          one.networkId === networkId && one.family === family;
+        const exactly = fixed.find(isIt)?.address;
+        const wish = { networkId, family, exactly, serviceId: task.serviceId };
+        const taken = this.#book.take(view, task.id, wish);
         if (!taken.ok) return taken;
         addresses.push(taken.value);
       }
-      value.push({ networkId, addresses, aliases });
+      const mac = fixedMac(view, spec, networkId);
+      value.push({ networkId, addresses, aliases, ...(mac !== undefined && { mac }) });
     }
     return { ok: true, value };
   }
+}
+
+/** It is to end, and its node does not answer: when it has ended nobody can say. */
+function isLost(view: StateView, task: Task): boolean {
+  if (isWanted(task.desiredState) || isTerminal(task.status.state)) return false;
+  const node = view.table("nodes").get(task.nodeId);
+  return node === undefined ? task.nodeId !== "" : node.status.state === "down";
 }
 
 function mayFreeAddresses(before: Task, after: Task): boolean {

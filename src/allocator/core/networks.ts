@@ -26,10 +26,12 @@ export function usesVips(spec: ServiceSpec): boolean {
   return spec.EndpointSpec?.Mode !== "dnsrr";
 }
 
+export const FAMILIES: readonly IpFamily[] = ["ipv4", "ipv6"];
+
 /** What each owner has one address of on the network, IPv4 first. */
 export function familiesOf(network: Network | undefined): readonly IpFamily[] {
   const there = new Set((network?.subnets ?? []).map(({ subnet }) => familyOf(subnet)));
-  return (["ipv4", "ipv6"] as const).filter(family => there.has(family));
+  return FAMILIES.filter(family => there.has(family));
 }
 
 /** The same of virtual addresses: nothing is reached by one on the ingress network. */
@@ -61,7 +63,8 @@ export function attachmentsOf(
   return { ok: true, value };
 }
 
-function networksOf(spec: ServiceSpec): readonly NetworkAttachmentConfig[] {
+/** Of its task template, or of the older field. */
+export function networksOf(spec: ServiceSpec): readonly NetworkAttachmentConfig[] {
   const own = spec.TaskTemplate?.Networks ?? [];
   return own.length > 0 ? own : (spec.Networks ?? []);
 }

@@ -10,6 +10,7 @@ import type { StateView } from "../../model/view.ts";
 import type { OperationContext } from "../context.ts";
 import { outOfSequence } from "../core/errors.ts";
 import { serviceTest } from "../core/filters.ts";
+import { checkFixedAddresses, fixesAddresses } from "../core/fixed-addresses.ts";
 import { findService, visibleServices } from "../core/lookup.ts";
 import { checkPortConflicts } from "../core/ports.ts";
 import {
@@ -53,6 +54,7 @@ export function getService(
 function lockKeys(spec: ServiceSpec): readonly string[] {
   return [
     ...((spec.EndpointSpec?.Ports ?? []).length > 0 ? ["ports"] : []),
+    ...(fixesAddresses(spec) ? ["addresses"] : []),
     ...secretsOf(spec).map(ref => `secret/${ref.SecretID}`),
     ...configsOf(spec).map(ref => `config/${ref.ConfigID}`),
     ...networksOf(spec).map(ref => `network/${ref.Target}`),
@@ -82,6 +84,7 @@ export async function createService(
     if (sameObject(args.id, name, existing?.spec.Name)) return { id: args.id };
     checkPortConflicts(spec, visibleServices(ctx.view), "");
     checkReferences(ctx.view, spec);
+    checkFixedAddresses(ctx.view, spec, args.id);
     await ctx.submit(createServiceChanges(args.id, spec, ctx.nowMs));
     return { id: args.id };
   });
@@ -101,6 +104,7 @@ export async function updateService(
       checkPortConflicts(spec, visibleServices(ctx.view), service.id);
     }
     checkReferences(ctx.view, spec);
+    checkFixedAddresses(ctx.view, spec, service.id);
     checkNetworksKept(service.spec, spec);
     validateServiceUpdate(service.spec, spec);
     const update = rollback ? rollbackOf(service, ctx.nowMs) : { spec, updateStatus: null };

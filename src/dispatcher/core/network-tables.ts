@@ -299,7 +299,7 @@ function endpointsOf(task: Task): OverlayEndpoint[] {
   if (liveNetworksOf(task).length === 0) return [];
   const slot = task.slot > 0 ? String(task.slot) : task.nodeId;
   const name = task.serviceId === "" ? task.serviceName : `${task.serviceName}.${slot}.${task.id}`;
-  return task.networks.flatMap(({ networkId, addresses }) => {
+  return task.networks.flatMap(({ networkId, addresses, mac }) => {
     const own = byFamily(addresses);
     if (addressesOf(own).length === 0) return [];
     return {
@@ -310,6 +310,7 @@ function endpointsOf(task: Task): OverlayEndpoint[] {
       name,
       nodeId: task.nodeId,
       ...own,
+      ...(mac !== undefined && { mac }),
       serving: isServing(task),
     };
   });
