@@ -125,6 +125,7 @@ export function planService(
   const service = args.ref === "" ? null : findService(view, args.ref);
   checkPortConflicts(spec, visibleServices(view), service?.id ?? "");
   checkReferences(view, spec);
+  checkFixedAddresses(view, spec, service?.id ?? args.id);
   if (service === null) {
     return rehearse(view, args.id, createServiceChanges(args.id, spec, nowMs), nowMs);
   }
