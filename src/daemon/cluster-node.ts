@@ -5,6 +5,7 @@ import type { IdSource } from "../base/ids.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Rng } from "../base/rng.ts";
 import type { Member, NodeRole } from "../model/rows.ts";
+import type { HostProbe } from "../overlay/host-probe.ts";
 import type { StartMode } from "../raft/driver/options.ts";
 import type { PeerInfo } from "../raft/ports.ts";
 import { RpcClients } from "../rpc/clients.ts";
@@ -45,6 +46,7 @@ export interface ClusterNodeOptions {
 export interface ClusterNodeDeps {
   readonly identity: IdentityStore;
   readonly stateFile: NodeStateFile;
+  readonly probe: HostProbe;
   readonly clock: Clock;
   readonly rng: Rng;
   readonly ids: IdSource;
@@ -71,6 +73,7 @@ export class ClusterNode {
   #removed = false;
   #problem = "";
   #patient = true;
+  readonly #workerOpen = newDeferred<WorkerSide>();
   readonly #managerOpen = newDeferred<Manager>();
   readonly #managerReady = newDeferred<void>();
 
@@ -117,6 +120,11 @@ export class ClusterNode {
   ): Promise<{ readonly gateway: string }> {
     if (this.#worker === null) throw new SwarmError("unavailable", "the worker is starting");
     return this.#worker.attachNetwork(networkId, signal);
+  }
+
+  /** Resolves when a manager serves this node's session: it is ready for tasks. */
+  async whenServed(signal: AbortSignal): Promise<void> {
+    await (await withSignal(this.#workerOpen.promise, signal)).whenServed(signal);
   }
 
   /** Resolves when the manager's half works: it has joined the group and knows the cluster. */
@@ -177,7 +185,7 @@ export class ClusterNode {
 
   async #runWorker(signal: AbortSignal): Promise<void> {
     const { config, runDir } = this.#options;
-    const { identity, clock, rng, logger } = this.#deps;
+    const { identity, probe, clock, rng, logger } = this.#deps;
     const { nodeId, clusterId } = identity.current();
     const { dataDir, engineSocket, pluginSocket } = config;
     const addr = this.#state.advertiseAddr;
@@ -192,11 +200,13 @@ export class ClusterNode {
           this.#onManagers(addrs, role);
         },
         onRemoved: () => this.#onRemoved(signal),
+        probe,
         clock,
         rng,
         logger: logger.child({ part: "worker" }),
       },
     );
+    this.#workerOpen.resolve(this.#worker);
     await this.#worker.run(signal);
   }
 

@@ -1,11 +1,13 @@
+import http from "node:http";
+import { text } from "node:stream/consumers";
 import type { Clock } from "../base/clock.ts";
 import { errorMessage, SwarmError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
 import { withDeadline } from "../worker/deadline.ts";
-import { DockerEngine } from "../worker/docker/engine.ts";
 
 /** An Engine that is slow to answer keeps nobody from joining. */
 const ASK_TIMEOUT_MS = 2_000;
+const HTTP_OK = 200;
 /** What `GET /swarm` says on an Engine that is a worker or a locked manager (Docker's words). */
 const MEMBER_WORDS = [/Worker nodes can't be used/, /needs to be unlocked/, /has been locked/];
 
@@ -38,22 +40,32 @@ async function isInSwarm(
   signal: AbortSignal,
   { clock, logger }: EngineSwarmDeps,
 ): Promise<boolean> {
-  const engine = new DockerEngine({ socketPath: engineSocket }, { clock });
-  const ask = (inner: AbortSignal): Promise<unknown> =>
-    engine.call({ method: "GET", path: "/swarm" }, inner);
+  const ask = (inner: AbortSignal): Promise<Answer> => askSwarm(engineSocket, inner);
   try {
-    await withDeadline(
-      clock,
-      "asking the Docker Engine for its swarm",
-      ASK_TIMEOUT_MS,
-      signal,
-      ask,
-    );
-    return true;
+    const what = "asking the Docker Engine for its swarm";
+    const { status, text: words } = await withDeadline(clock, what, ASK_TIMEOUT_MS, signal, ask);
+    return status === HTTP_OK || MEMBER_WORDS.some(pattern => pattern.test(words));
   } catch (error) {
     signal.throwIfAborted();
-    const words = errorMessage(error);
-    logger.debug("the Engine is no manager", { answer: words });
-    return MEMBER_WORDS.some(pattern => pattern.test(words));
+    logger.warn("the Docker Engine does not say whether it is in a swarm", {
+      error: errorMessage(error),
+    });
+    return false;
   }
+}
+
+interface Answer {
+  readonly status: number;
+  readonly text: string;
+}
+
+/** Without a version, which would have to be asked for first: a join waits for this. */
+function askSwarm(socketPath: string, signal: AbortSignal): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    const request = http.get({ socketPath, path: "/swarm", signal, agent: false }, answer => {
+      const { statusCode = 0 } = answer;
+      text(answer).then(body => resolve({ status: statusCode, text: body }), reject);
+    });
+    request.on("error", reject);
+  });
 }

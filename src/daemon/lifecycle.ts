@@ -13,6 +13,7 @@ import type { Logger } from "../base/logger.ts";
 import type { Rng } from "../base/rng.ts";
 import type { ControlClient } from "../control/ports.ts";
 import type { SwarmEventFeed } from "../control/swarm-events.ts";
+import type { HostProbe } from "../overlay/host-probe.ts";
 import type { StartMode } from "../raft/driver/options.ts";
 import { formatHostPort, parseHostPort } from "../rpc/address.ts";
 import { IdentityStore } from "../tls/identity-store.ts";
@@ -47,11 +48,14 @@ const JOIN_SLOW =
   'background. Use the "docker info" command to see the current swarm status of your node.';
 const JOIN_WAIT_MS = 20_000;
 const INIT_WAIT_MS = 20_000;
+/** A worker is there well before this, unless its Engine does not answer. */
+const READY_WAIT_MS = 5_000;
 const LEAVE_WAIT_MS = 60_000;
 
 type MembershipChange = "init" | "join" | "leave" | "unlock" | "restore";
 
 export interface LifecycleDeps {
+  readonly probe: HostProbe;
   readonly clock: Clock;
   readonly rng: Rng;
   readonly ids: IdSource;
@@ -218,7 +222,9 @@ export class Lifecycle implements NodeLifecycle {
           await this.#identity.replace(identity);
           await this.#files.stateFile.save(state);
           const running = this.#start(state, "join");
-          return identity.role === "worker" || (await this.#becameManager(running, signal));
+          if (identity.role === "manager") return await this.#becameManager(running, signal);
+          await this.#becameReady(running, signal);
+          return true;
         } catch (error) {
           await this.#end();
           await takeBackAdmission(managers, identity, this.#deps);
@@ -302,6 +308,16 @@ export class Lifecycle implements NodeLifecycle {
     } catch (error) {
       if (!limit.aborted) throw error;
       return false;
+    }
+  }
+
+  /** So that a service made right after the join finds the node; its Engine may be down. */
+  async #becameReady({ node, failed }: Running, signal: AbortSignal): Promise<void> {
+    const limit = timeoutSignal(this.#deps.clock, READY_WAIT_MS);
+    try {
+      await Promise.race([node.whenServed(AbortSignal.any([signal, limit])), failed]);
+    } catch (error) {
+      if (!limit.aborted) throw error;
     }
   }
 

@@ -6,6 +6,8 @@ import { ApiServer } from "../api/server.ts";
 import { newDeferred } from "../base/async.ts";
 import { errorMessage, isSwarmError, SwarmError } from "../base/errors.ts";
 import { PRODUCT_VERSION } from "../base/version.ts";
+import { HostCommands } from "../overlay/commands.ts";
+import { HostProbe } from "../overlay/host-probe.ts";
 import { LoopMonitor } from "../system/loop-monitor.ts";
 import { KernelRng, newIdSource, newLogger, realClock } from "../system/real.ts";
 import { type DaemonConfig, DEFAULT_CONFIG_FILE, loadConfig, SETTINGS } from "./config.ts";
@@ -100,12 +102,15 @@ async function serve(config: DaemonConfig): Promise<number> {
   const lock = await lockDataDir(config.dataDir);
   const runDir = dirname(config.socket);
   await mkdir(runDir, { recursive: true, mode: 0o755 });
+  const probe = new HostProbe({ commands: new HostCommands() });
+  // Known by the time that somebody joins.
+  if (config.pluginSocket !== "") void probe.facts();
   const shared = { clock: realClock, rng: new KernelRng(), ids: newIdSource(), logger };
   logger.info("starting", { version: PRODUCT_VERSION, dataDir: config.dataDir, pid: process.pid });
   try {
     const { dataDir } = config;
     await ensureDataFormat({ dataDir, productVersion: PRODUCT_VERSION }, { logger });
-    const lifecycle = await Lifecycle.open({ config, runDir }, shared);
+    const lifecycle = await Lifecycle.open({ config, runDir }, { ...shared, probe });
     const counters = (): Readonly<Record<string, number>> => lifecycle.counters();
     const loop = new LoopMonitor({ clock: realClock, logger, counters });
     const api = new ApiServer(

@@ -9,6 +9,7 @@ import type { Logger } from "../base/logger.ts";
 import type { Rng } from "../base/rng.ts";
 import type { NodeRole } from "../model/rows.ts";
 import { HostCommands } from "../overlay/commands.ts";
+import type { HostProbe } from "../overlay/host-probe.ts";
 import { DRIVER_NAME, NETWORK_OPTION } from "../overlay/network-driver.ts";
 import { Overlay } from "../overlay/overlay.ts";
 import type { RpcClients } from "../rpc/clients.ts";
@@ -47,6 +48,7 @@ export interface WorkerSideDeps {
   readonly managers: () => readonly string[];
   readonly onManagers: (addrs: readonly string[], role: NodeRole | null, renew: boolean) => void;
   readonly onRemoved: () => void;
+  readonly probe: HostProbe;
   readonly clock: Clock;
   readonly rng: Rng;
   readonly logger: Logger;
@@ -127,6 +129,11 @@ export class WorkerSide {
     return this.#session.manager;
   }
 
+  /** Resolves when a manager serves this node: it is ready. */
+  whenServed(signal: AbortSignal): Promise<void> {
+    return this.#session.whenOpen(signal);
+  }
+
   /** Until the signal aborts; containers go on without it. */
   async run(signal: AbortSignal): Promise<void> {
     const group = new TaskGroup(signal);
@@ -176,14 +183,14 @@ async function openOverlay(
 ): Promise<Overlay | null> {
   const { pluginSocket, nodeId, clusterId, dataPathAddr: addr } = options;
   if (pluginSocket === "") return null;
-  const { clock, rng } = deps;
+  const { clock, rng, probe } = deps;
   const driver = { driver: DRIVER_NAME, networkOption: NETWORK_OPTION };
   const networks = new EngineNetworks({ clusterId, ...driver }, { engine, clock });
   const logger = deps.logger.child({ part: "overlay" });
   const dir = join(workerDirOf(options.dataDir), "overlay");
   return Overlay.open(
     { nodeId, dir, pluginSocket, addr },
-    { engine: networks, commands: new HostCommands(), clock, rng, logger },
+    { engine: networks, commands: new HostCommands(), probe, clock, rng, logger },
   );
 }
 

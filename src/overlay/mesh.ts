@@ -18,7 +18,6 @@ import { meshAddr, meshDevice } from "./core/names.ts";
 import type { MeshFacts } from "./core/plan.ts";
 import { MeshKeys } from "./mesh-keys.ts";
 
-const PROBE_DEVICE = "swgprobe";
 const MS_PER_S = 1_000;
 /** Names of hosts that hold up a rotation are for a person: a few will do. */
 const MAX_LAGGING = 16;
@@ -106,22 +105,12 @@ export class Mesh {
     return this.#deps.told()?.settled === false && this.#ends.size > 0;
   }
 
-  /** Finds out whether there is WireGuard here, and reads or makes the key. */
-  async open(): Promise<void> {
-    this.#problem = await this.#missing();
+  /** Reads or makes the key, unless there can be no mesh because of `problem`. */
+  async open(problem: string): Promise<void> {
+    this.#problem = problem;
     if (this.#problem !== "") return;
     await this.#keys.load();
     if (this.#keys.newest === null) await this.#keys.keep([1]);
-  }
-
-  async #missing(): Promise<string> {
-    if (!(await this.#works(["wg", "--version"]))) return "missing program: wg (wireguard-tools)";
-    await this.#works(["ip", "link", "del", PROBE_DEVICE]);
-    const add = ["ip", "link", "add", PROBE_DEVICE, "type", "wireguard"];
-    const inKernel = await this.#works(add);
-    if (inKernel) await this.#works(["ip", "link", "del", PROBE_DEVICE]);
-    if (inKernel || (await this.#works(["wireguard-go", "--version"]))) return "";
-    return "neither the kernel has WireGuard nor is there a wireguard-go";
   }
 
   /** Makes ends, their peers and the ways to hosts as they should be now. Throws when it cannot. */

@@ -16,6 +16,7 @@ import type { HostRules } from "./core/nft.ts";
 import type { PlanFacts } from "./core/plan.ts";
 import { OverlayTable } from "./core/table.ts";
 import type { EngineSide } from "./engine-side.ts";
+import type { HostProbe } from "./host-probe.ts";
 import { HostProgram } from "./host-rules.ts";
 import { type LeaseSource, LocalLeases } from "./leases.ts";
 import { type LocalEndpoint, LocalState } from "./local-state.ts";
@@ -26,7 +27,7 @@ import { Naming } from "./naming.ts";
 import { ipamMethods, networkDriverMethods } from "./network-driver.ts";
 import { NetworkPrograms } from "./network-programs.ts";
 import { PluginServer } from "./plugin-server.ts";
-import { probeHost, underlayMtu } from "./probe.ts";
+import { underlayMtu } from "./probe.ts";
 import { Prober } from "./prober.ts";
 import { Reports } from "./reports.ts";
 import { Sandboxes } from "./sandboxes.ts";
@@ -50,6 +51,7 @@ export interface OverlayOptions {
 export interface OverlayDeps {
   readonly engine: EngineSide;
   readonly commands: Commands;
+  readonly probe: HostProbe;
   readonly clock: Clock;
   readonly rng: Rng;
   readonly logger: Logger;
@@ -74,7 +76,10 @@ export class Overlay implements TaskNetworks {
   readonly #reports: Reports;
   readonly #server: PluginServer;
   #pendingMesh: Promise<void> = Promise.resolve();
+  #known: Promise<void> = Promise.resolve();
   #started: Promise<void> = Promise.resolve();
+  /** There are tables of before: ends of the mesh may be up, which others must be told of. */
+  #isKnownHere = false;
   #problem = "";
   #onCapability: () => void = () => undefined;
   #mtu = 0;
@@ -159,24 +164,32 @@ export class Overlay implements TaskNetworks {
    * before. What cannot be done here is said once and kept as the reason.
    */
   start(): Promise<void> {
-    this.#started = this.#open();
+    this.#known = this.#learn();
+    this.#started = this.#known.then(() => this.#open());
     return this.#started;
   }
 
-  async #open(): Promise<void> {
-    const { commands, logger, clock } = this.#deps;
-    const facts = await probeHost(commands);
+  /** What can be done on this host. */
+  async #learn(): Promise<void> {
+    const { probe, logger } = this.#deps;
+    const facts = await probe.facts();
     for (const warning of facts.warnings) logger.warn("overlay networks are limited", { warning });
     this.#problem = facts.problem;
     this.#ipv6 = facts.ipv6;
     this.#mtu = await underlayMtu(this.#options.addr);
+    if (this.#problem !== "") return;
+    await this.#mesh.open(facts.wireguard);
+    if (this.#mesh.problem !== "") {
+      logger.warn("encrypted networks are off on this node", { reason: this.#mesh.problem });
+    }
+    const tables = await this.#state.loadTables();
+    this.#isKnownHere = tables !== null;
+    if (tables !== null) this.#table.restore(tables);
+  }
+
+  async #open(): Promise<void> {
+    const { logger, clock } = this.#deps;
     if (this.#problem === "") {
-      const tables = await this.#state.loadTables();
-      if (tables !== null) this.#table.restore(tables);
-      await this.#mesh.open();
-      if (this.#mesh.problem !== "") {
-        logger.warn("encrypted networks are off on this node", { reason: this.#mesh.problem });
-      }
       await this.#caretaker.forgetDeadEndpoints();
       // The guards come before anything that they guard.
       const ready = this.#host.sync().then(() => {
@@ -236,7 +249,8 @@ export class Overlay implements TaskNetworks {
   }
 
   async capability(): Promise<OverlayCapability> {
-    await this.#started;
+    await this.#known;
+    if (this.#isKnownHere) await this.#started;
     const { addr } = this.#options;
     if (this.#problem !== "") return { addr, publicKey: "", problem: this.#problem };
     const { publicKey, ends, lagging } = this.#mesh;

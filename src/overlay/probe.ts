@@ -11,6 +11,8 @@ export interface HostFacts {
   readonly problem: string;
   /** Containers can have IPv6 addresses, and published ports answer on those of the host. */
   readonly ipv6: boolean;
+  /** Why there can be no encrypted network here; empty: there can. */
+  readonly wireguard: string;
   /** What works less well, and why. */
   readonly warnings: readonly string[];
 }
@@ -36,6 +38,7 @@ const WANTED: readonly { readonly command: readonly string[]; readonly off: stri
 ];
 const PROBE_NAMESPACE = "swarmd-probe";
 const PROBE_DEVICE = "vxprobe";
+const PROBE_TUNNEL = "swgprobe";
 /** The last one, which no network is given. */
 const PROBE_VNI = 0xff_ffff;
 const DEFAULT_MTU = 1_500;
@@ -47,13 +50,26 @@ export async function probeHost(commands: Commands): Promise<HostFacts> {
       (await succeeds(commands, command)) ? "" : `no ${command[0]}: ${off}`,
     ),
   );
+  const tunnels = missingWireguard(commands);
   const problem = (await missingPrograms(commands)) || (await missingFeatures(commands));
   const without6 = problem === "" ? await missingIpv6(commands) : problem;
   const warnings = (await wanted).filter(warning => warning !== "");
   if (without6 !== "" && problem === "") {
     warnings.push(`IPv6 is off in overlay networks on this host: ${without6}`);
   }
-  return { problem, ipv6: without6 === "", warnings };
+  return { problem, ipv6: without6 === "", wireguard: await tunnels, warnings };
+}
+
+async function missingWireguard(commands: Commands): Promise<string> {
+  if (!(await succeeds(commands, ["wg", "--version"]))) {
+    return "missing program: wg (wireguard-tools)";
+  }
+  await succeeds(commands, ["ip", "link", "del", PROBE_TUNNEL]);
+  const add = ["ip", "link", "add", PROBE_TUNNEL, "type", "wireguard"];
+  const inKernel = await succeeds(commands, add);
+  if (inKernel) await succeeds(commands, ["ip", "link", "del", PROBE_TUNNEL]);
+  if (inKernel || (await succeeds(commands, ["wireguard-go", "--version"]))) return "";
+  return "neither the kernel has WireGuard nor is there a wireguard-go";
 }
 
 async function missingIpv6(commands: Commands): Promise<string> {

@@ -121,6 +121,8 @@ t.test("bad input", { skip }, async t => {
     );
     strange.stop();
     t.match(await swarmd(w1, ["join", ...joining, m1.addr]), { code: 0 }, "then it joins");
+    const joined = (await nodesOf(m1)).find(node => node.Description?.Hostname === "w1");
+    t.match(joined, { Status: { State: "ready" } }, "and is ready when the join has returned");
     t.match(await swarmd(w1, ["join", ...joining, w2.addr]), {
       code: 1,
       stderr: /This node is already part of a swarm/,
