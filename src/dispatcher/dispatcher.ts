@@ -9,6 +9,8 @@ import { NS_PER_MS } from "../model/defaults.ts";
 import type { Cluster, Node, NodeDescription, Task } from "../model/rows.ts";
 import type { ManagerMessage, NodeMessage } from "../rpc/gen/swarmd/v1/dispatcher.ts";
 import type { StateStore } from "../state/ports.ts";
+import { concernsNodes } from "./core/assignments.ts";
+import { BeatPace } from "./core/beat-pace.ts";
 import { Drains, mustDrain } from "./core/drains.ts";
 import { Liveness, type LivenessOptions } from "./core/liveness.ts";
 import { type NetworkNews, NetworkTables } from "./core/network-tables.ts";
@@ -21,8 +23,6 @@ import { StatusBatcher } from "./status-batcher.ts";
 
 /** Grace in heartbeat periods: silence of this many makes a node DOWN. */
 const GRACE_PERIODS = 2;
-/** A node beats this many times a period, so one lost beat means nothing. */
-const BEATS_PER_PERIOD = 5;
 /** Periods outside of these are taken as the nearest one: a timer holds no more than 24.8 days. */
 const MIN_PERIOD_MS = 1_000;
 const MAX_PERIOD_MS = 24 * 3_600_000;
@@ -66,6 +66,7 @@ export class Dispatcher {
   readonly #liveness: Liveness;
   readonly #tables = new NetworkTables();
   readonly #drains = new Drains();
+  readonly #pace = new BeatPace();
   #drainTimer: Timer | null = null;
   readonly #controller = new AbortController();
   readonly #batcher: StatusBatcher;
@@ -134,6 +135,7 @@ export class Dispatcher {
         this.#finishDrains();
         if (this.#sessions.get(nodeId) !== session) return;
         this.#sessions.delete(nodeId);
+        this.#setPace();
         this.logs.onSessionEnd(nodeId);
         this.#questions.onSessionEnd(nodeId);
       },
@@ -255,6 +257,7 @@ export class Dispatcher {
     }
     this.#sessions.set(session.nodeId, session);
     this.#askToRenew();
+    this.#setPace();
     session.send(this.#welcomeOf(session));
     session.send(this.#managersFor(session.nodeId));
     session.sendComplete(store.view);
@@ -263,8 +266,13 @@ export class Dispatcher {
 
   /** Said again when the period changes. */
   #welcomeOf(session: NodeSession): ManagerMessage {
-    const heartbeatMs = Math.floor(this.#periodMs() / BEATS_PER_PERIOD);
+    const heartbeatMs = this.#pace.beatMs(this.#periodMs());
     return { body: { $case: "welcome", value: { sessionId: session.id, heartbeatMs } } };
+  }
+
+  #setPace(): void {
+    if (!this.#pace.changedBy(this.#sessions.size)) return;
+    for (const session of this.#sessions.values()) session.send(this.#welcomeOf(session));
   }
 
   /** Nodes that go on beating by the longer period would be called down by the shorter one. */
@@ -322,11 +330,7 @@ export class Dispatcher {
     let membersChanged = false;
     for (const event of commit.events) {
       if (event.table === "tasks") {
-        for (const row of [event.before, event.after]) {
-          if (row === null || row.nodeId === "") continue;
-          const ids = touched.get(row.nodeId) ?? new Set();
-          touched.set(row.nodeId, ids.add(event.id));
-        }
+        if (concernsNodes(event.before, event.after)) touch(touched, event);
         if (this.#observeDrain(event.before, event.after)) draining.push(event.id);
       } else if (event.table === "members") membersChanged = true;
       else if (event.table === "nodes") this.#onNode(event.id, event.before, event.after);
@@ -471,6 +475,16 @@ export class Dispatcher {
       this.#deps.logger.warn("could not record silent nodes", { error: errorMessage(error) });
       for (const nodeId of silent) this.#liveness.expect(nodeId, this.#deps.clock.monoMs());
     });
+  }
+}
+
+/** Notes a task under the nodes it was and is on. */
+function touch(touched: Map<string, Set<string>>, event: RowEvent): void {
+  if (event.table !== "tasks") return;
+  for (const row of [event.before, event.after]) {
+    if (row === null || row.nodeId === "") continue;
+    const ids = touched.get(row.nodeId) ?? new Set();
+    touched.set(row.nodeId, ids.add(event.id));
   }
 }
 

@@ -28,6 +28,8 @@ const DEFAULT_DEBOUNCE_MS = 2;
 /** Changes and (roughly) bytes of one transaction; below the limits of the state. */
 const MAX_BATCH_CHANGES = 200;
 const MAX_BATCH_BYTES = 1024 * 1024;
+/** Parts of one plan submitted side by side. */
+const MAX_BATCHES_IN_FLIGHT = 8;
 /** Planning gives the event loop a turn after this long. */
 const MAX_SLICE_MS = 20;
 /** Wall clocks jump: due times are looked at this often at least. */
@@ -176,15 +178,26 @@ export class PlannerLoop {
     if (plan === null) return batch;
     this.#agenda.setWake(i, key, plan.wakeAtMs);
     if (plan.changes.length === 0) this.#agenda.succeed(i, key);
+    const independent = this.#deps.planners[i]?.changesAreIndependent === true;
+    const inFlight: Promise<Batch>[] = [];
     let current = batch;
     for (const change of plan.changes) {
       if (current.add(key, change)) continue;
+      if (independent) {
+        inFlight.push(this.#flush(i, current, signal));
+        if (inFlight.length >= MAX_BATCHES_IN_FLIGHT) await allOf(inFlight.splice(0));
+        current = new Batch();
+        current.add(key, change);
+        continue;
+      }
       current = await this.#flush(i, current, signal);
       // What is left of a plan whose beginning was refused is void: the key is planned anew.
       if (this.#agenda.hasFailed(i, key)) return current;
       current.add(key, change);
     }
-    return current;
+    if (inFlight.length === 0) return current;
+    await allOf([...inFlight, this.#flush(i, current, signal)]);
+    return new Batch();
   }
 
   /** Null when the planner failed or made a plan that must not be submitted. */
@@ -247,5 +260,12 @@ export class PlannerLoop {
     if (clock.monoMs() - this.#sliceStartMs < MAX_SLICE_MS) return;
     await sleep(clock, 0, signal);
     this.#sliceStartMs = clock.monoMs();
+  }
+}
+
+/** Waits for all of them, whatever happens, and then rejects as the first that did. */
+async function allOf(work: readonly Promise<unknown>[]): Promise<void> {
+  for (const result of await Promise.allSettled(work)) {
+    if (result.status === "rejected") throw result.reason;
   }
 }

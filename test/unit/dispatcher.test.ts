@@ -3,12 +3,14 @@ import t from "tap";
 import { RngIdSource } from "../../src/base/ids.ts";
 import { silentLogger } from "../../src/base/logger.ts";
 import { SeededRng } from "../../src/base/rng.ts";
-import { chunkChanges } from "../../src/dispatcher/core/assignments.ts";
+import { chunkChanges, concernsNodes } from "../../src/dispatcher/core/assignments.ts";
+import { BeatPace } from "../../src/dispatcher/core/beat-pace.ts";
 import { Liveness } from "../../src/dispatcher/core/liveness.ts";
 import { Dispatcher } from "../../src/dispatcher/dispatcher.ts";
 import { decodeDescription, decodeStatusUpdates } from "../../src/dispatcher/messages.ts";
 import type { AssignmentChange } from "../../src/model/assignment.ts";
 import type { Change } from "../../src/model/change.ts";
+import type { Task } from "../../src/model/rows.ts";
 import type { ManagerMessage, NodeMessage } from "../../src/rpc/gen/swarmd/v1/dispatcher.ts";
 import { eventually } from "../support/eventually.ts";
 import { MemoryStore } from "../support/memory-store.ts";
@@ -22,6 +24,8 @@ const SPEC = {
     ContainerSpec: { Image: "a:1", Secrets: [{ SecretID: "sec1", SecretName: "s" }] },
   },
 };
+
+const STAMPS = { version: 1, createdAtMs: 0, updatedAtMs: 0 };
 
 class World {
   readonly clock = new VirtualClock();
@@ -221,6 +225,49 @@ t.test("a message that is no message ends the session", async t => {
   const stranger = world.connect("nobody");
   stranger.hello();
   await eventually(() => stranger.closed, { what: "a node that is not of the cluster" });
+});
+
+t.test("with many nodes each beats less often, but often enough", async t => {
+  const pace = new BeatPace();
+  const beats: number[] = [];
+  for (const sessions of [1, 200, 201, 160, 149, 401, 310, 299, 100_000, 0]) {
+    const before = pace.beatMs(5_000);
+    t.equal(pace.changedBy(sessions), pace.beatMs(5_000) !== before);
+    beats.push(pace.beatMs(5_000));
+  }
+  t.same(beats, [1_000, 1_000, 2_000, 2_000, 1_000, 2_500, 2_500, 2_000, 2_500, 1_000]);
+});
+
+t.test("nodes that are there are told of another pace", async t => {
+  const many = Array.from({ length: 201 }, (_, i) => `p${i}`);
+  const world = new World();
+  t.teardown(() => world.end());
+  for (const id of many) world.store.put({ op: "create", table: "nodes", row: aNode({ id }) });
+  const peers = many.map(id => world.connect(id));
+  for (const peer of peers) peer.hello();
+  const paces = (peer: Peer | undefined): number[] =>
+    (peer?.got ?? []).flatMap(({ body }) =>
+      body?.$case === "welcome" ? [body.value.heartbeatMs] : [],
+    );
+  await eventually(() => peers.at(-1)?.kinds().includes("welcome"), { what: "all sessions" });
+  t.same(paces(peers[0]), [1_000, 2_000]);
+  for (const peer of peers.slice(100)) peer.hangUp();
+  t.same(paces(peers[0]), [1_000, 2_000, 1_000]);
+});
+
+t.test("what a node reported itself is no news for it", async t => {
+  const before = { ...aTask({ id: "t", nodeId: "n1", status: aStatus("assigned") }), ...STAMPS };
+  const change = (fields: Partial<Task>): boolean =>
+    concernsNodes(before, { ...before, ...fields });
+  t.equal(change({ status: aStatus("preparing") }), false);
+  t.equal(change({ status: aStatus("running"), runningSinceMs: 5 }), false);
+  t.equal(change({ status: aStatus("failed") }), true, "it gives its secrets back");
+  t.equal(change({ desiredState: "shutdown" }), true);
+  t.equal(change({ networks: [] }), true);
+  const pending = { ...before, nodeId: "", status: aStatus("pending") };
+  t.equal(concernsNodes(pending, before), true);
+  t.equal(concernsNodes(null, before), true);
+  t.equal(concernsNodes(before, null), true);
 });
 
 t.test("silence makes a node down, a word makes it ready again", async t => {

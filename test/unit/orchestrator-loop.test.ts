@@ -168,6 +168,41 @@ t.test("large plans go in bounded batches", async t => {
   t.equal(h.memory.view.tasksOfService("web").filter(x => x.status.state === "new").length, 0);
 });
 
+t.test("a plan of independent changes is submitted all at once", async t => {
+  const rows = Array.from({ length: 500 }, (_, i) => aNode({ id: `x${i}` }));
+  const planner: Planner = {
+    name: "independent",
+    changesAreIndependent: true,
+    keysOf: () => [],
+    allKeys: () => ["all"],
+    plan: view => ({
+      changes: rows
+        .filter(({ id }) => view.table("nodes").get(id) === undefined)
+        .map((row): Change => ({ op: "create", table: "nodes", row })),
+      wakeAtMs: null,
+      notes: [],
+    }),
+  };
+  const harness = new Harness();
+  const asked: number[] = [];
+  const submit = harness.store.submit.bind(harness.store);
+  harness.store.submit = async (changes, signal) => {
+    asked.push(harness.memory.view.table("nodes").size);
+    return submit(changes, signal);
+  };
+  harness.start([planner]);
+  await harness.until("all are there", () => harness.memory.view.table("nodes").size === 500);
+  t.same(asked, [0, 0, 0], "none waits for the one before");
+  await harness.stop();
+
+  const refused = new Harness();
+  refused.store.refusals.push(new SwarmError("out_of_sequence", "update out of sequence"));
+  refused.start([planner]);
+  await refused.until("all are there", () => refused.memory.view.table("nodes").size === 500);
+  t.equal(refused.store.batches.length, 3, "two at once, and what was refused once more");
+  await refused.stop();
+});
+
 t.test("small plans of many keys share a batch", async t => {
   const h = new Harness();
   for (let i = 0; i < 30; i++) h.memory.put(...replicated(`s${i}`, 2));

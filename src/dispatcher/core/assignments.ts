@@ -15,6 +15,21 @@ function taskFingerprint(task: Task): string {
   ]);
 }
 
+/** Whether a change of a task is news for its node: what the node itself reported mostly is not. */
+export function concernsNodes(before: Task | null, after: Task | null): boolean {
+  if (before === null || after === null) return true;
+  return !(
+    before.nodeId === after.nodeId &&
+    before.desiredState === after.desiredState &&
+    before.specVersion === after.specVersion &&
+    before.networks === after.networks &&
+    before.assignedGeneric === after.assignedGeneric &&
+    before.startAfterMs === after.startAfterMs &&
+    concernsNode(before) === concernsNode(after) &&
+    isTerminal(before.status.state) === isTerminal(after.status.state)
+  );
+}
+
 /** A node gets a task from ASSIGNED on, until the row is deleted (its container keeps the logs). */
 function concernsNode(task: Task): boolean {
   return compareTaskStates(task.status.state, "assigned") >= 0 && task.status.state !== "orphaned";

@@ -39,6 +39,11 @@ export interface Planner {
    * before it submits. Otherwise each plan is in the state before the next key is planned.
    */
   readonly keysAreIndependent?: boolean;
+  /**
+   * True when each change of a plan is right whether or not the others are made: the loop then does
+   * not wait for the first part of a long plan before it submits the next.
+   */
+  readonly changesAreIndependent?: boolean;
   /** The keys that a change of a row makes dirty; `view` is the state after the commit. */
   keysOf(event: RowEvent, view: StateView): Iterable<string>;
   /** Every key there is; planned when leadership is gained. */

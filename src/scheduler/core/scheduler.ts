@@ -79,6 +79,8 @@ class SurveyShelf {
  */
 export class Scheduler implements Planner {
   readonly name = "scheduler";
+  /** Each names the version of its task, and takes room that no other takes. */
+  readonly changesAreIndependent = true;
   readonly #limits: PlanLimits;
   readonly #demands = new DemandCache();
   readonly #nodes = new ClusterTracker(this.#demands);

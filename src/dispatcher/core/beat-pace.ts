@@ -1,0 +1,40 @@
+/** A node beats this many times a period, so one lost beat means nothing. */
+const BEATS_PER_PERIOD = 5;
+/** And at least so many times, however many nodes there are. */
+const FEWEST_BEATS_PER_PERIOD = 2;
+
+/** From so many nodes on beats are so many times rarer; with fewer than `below` no longer. */
+interface Step {
+  readonly above: number;
+  readonly below: number;
+  readonly stretch: number;
+}
+
+const STEPS: readonly Step[] = [
+  { above: 0, below: 0, stretch: 1 },
+  { above: 200, below: 150, stretch: 2 },
+  { above: 400, below: 300, stretch: BEATS_PER_PERIOD },
+];
+
+/**
+ * How often nodes beat. Every beat costs the leader a message in and one out, and a node that is
+ * gone mostly shows by its connection: with many nodes each beats less often, within the period.
+ */
+export class BeatPace {
+  #step = 0;
+
+  /** True when the number of sessions makes it another pace. */
+  changedBy(sessions: number): boolean {
+    const before = this.#step;
+    while (sessions > (STEPS[this.#step + 1]?.above ?? Number.POSITIVE_INFINITY)) this.#step += 1;
+    while (sessions < (STEPS[this.#step]?.below ?? 0)) this.#step -= 1;
+    return this.#step !== before;
+  }
+
+  /** Between two beats, for this heartbeat period of the cluster. */
+  beatMs(periodMs: number): number {
+    const stretch = STEPS[this.#step]?.stretch ?? 1;
+    const wantedMs = (periodMs / BEATS_PER_PERIOD) * stretch;
+    return Math.floor(Math.min(wantedMs, periodMs / FEWEST_BEATS_PER_PERIOD));
+  }
+}
