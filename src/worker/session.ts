@@ -2,7 +2,7 @@ import { type ClientDuplexStream, Metadata } from "@grpc/grpc-js";
 import { type Deferred, newDeferred, withSignal } from "../base/async.ts";
 import { Backoff } from "../base/backoff.ts";
 import { type Clock, sleep, type Timer } from "../base/clock.ts";
-import { errorMessage, SwarmError, toSwarmError } from "../base/errors.ts";
+import { errorMessage, SwarmError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
 import { type Rng, randomInt } from "../base/rng.ts";
 import type { AgentPort, AssignmentChange, LogSubscription } from "../model/assignment.ts";
@@ -11,17 +11,17 @@ import type { TaskState } from "../model/task-state.ts";
 import type {
   Assignments,
   DispatcherClient,
-  LogChunk,
   ManagerMessage,
   NodeMessage,
 } from "../rpc/gen/swarmd/v1/dispatcher.ts";
 import { type AnswerSource, Answers, noAnswers } from "./answers.ts";
+import { LogPublisher } from "./log-publisher.ts";
 import type { StatusOutbox } from "./status-outbox.ts";
 
 const RECONNECT = { baseMs: 100, maxMs: 2_000 };
-/** Silence of the manager, in heartbeats of ours, after which the session is given up. */
 /** The Engine waits for it. */
 const LEASE_TIMEOUT_MS = 10_000;
+/** Silence of the manager, in heartbeats of ours, after which the session is given up. */
 const MAX_SILENT_BEATS = 3;
 const WELCOME_TIMEOUT_MS = 3_000;
 const DESCRIBE_EVERY_MS = 20_000;
@@ -31,7 +31,6 @@ const STATUS_GATHER_MS = 5;
 const PASSING_STATES: ReadonlySet<TaskState> = new Set(["accepted", "preparing", "starting"]);
 const PASSING_GATHER_MS = 50;
 const LEAVING_WAIT_MS = 1_000;
-const MAX_LOG_SUBSCRIPTIONS = 200;
 
 type Stream = ClientDuplexStream<NodeMessage, ManagerMessage>;
 
@@ -189,11 +188,11 @@ class Session {
   readonly #deps: SessionDeps;
   readonly #addr: string;
   readonly #timers = new Set<Timer>();
-  readonly #logReaders = new Map<string, AbortController>();
   readonly #answers: Answers;
   readonly #ended = newDeferred<void>();
   #answered = newDeferred<void>();
   #client: DispatcherClient | null = null;
+  #logs: LogPublisher | null = null;
   #stream: Stream | null = null;
   #applying: Promise<void> = Promise.resolve();
   #gathered: AssignmentChange[] = [];
@@ -215,8 +214,10 @@ class Session {
 
   async run(signal: AbortSignal, onWelcome: () => void): Promise<void> {
     this.#onWelcome = onWelcome;
-    this.#client = this.#deps.dial(this.#addr);
-    const stream = this.#client.session();
+    const client = this.#deps.dial(this.#addr);
+    this.#client = client;
+    this.#logs = new LogPublisher({ agent: this.#deps.agent, client });
+    const stream = client.session();
     this.#stream = stream;
     stream.on("data", (message: ManagerMessage) => this.#onMessage(message));
     stream.on("error", (error: Error) => this.#ended.reject(error));
@@ -285,7 +286,7 @@ class Session {
     for (const timer of this.#timers) timer.cancel();
     this.#silenceTimer?.cancel();
     this.#deps.outbox.onReport(() => undefined);
-    for (const reader of this.#logReaders.values()) reader.abort();
+    this.#logs?.close();
     this.#answers.close();
     this.#stream?.cancel();
   }
@@ -305,12 +306,10 @@ class Session {
         this.#deps.outbox.acknowledge(body.value.sequence);
         return;
       case "logSubscribe":
-        this.#startLogs(JSON.parse(body.value.subscriptionJson) as LogSubscription);
+        this.#logs?.start(JSON.parse(body.value.subscriptionJson) as LogSubscription);
         return;
       case "logUnsubscribe":
-        this.#logReaders.get(body.value.id)?.abort();
-        // The reader may have ended before: one that follows is kept for tasks that come later.
-        this.#logReaders.delete(body.value.id);
+        this.#logs?.stop(body.value.id);
         return;
       case "managers":
         this.#deps.onManagers(body.value.addrs, parseRole(body.value.role), body.value.renew);
@@ -445,75 +444,6 @@ class Session {
     await this.#deps.agent.programmed();
     this.#stream?.write({ body: { $case: "programmed", value: { sequence } } });
   }
-
-  #startLogs(subscription: LogSubscription): void {
-    const known = this.#logReaders.get(subscription.id);
-    if (known === undefined && this.#logReaders.size >= MAX_LOG_SUBSCRIPTIONS) {
-      this.#refuseLogs(subscription.id);
-      return;
-    }
-    const controller = known ?? new AbortController();
-    this.#logReaders.set(subscription.id, controller);
-    void this.#publishLogs(subscription, controller.signal);
-  }
-
-  /** Whoever waits for this node's part must hear that it does not come. */
-  #refuseLogs(subscriptionId: string): void {
-    const upstream = this.#client?.publishLogs(() => undefined);
-    upstream?.on("error", () => undefined);
-    upstream?.write(lastChunk(subscriptionId, "too many readers of logs on this node"));
-    upstream?.end();
-  }
-
-  async #publishLogs(subscription: LogSubscription, signal: AbortSignal): Promise<void> {
-    const client = this.#client;
-    if (client === null) return;
-    const ended = new AbortController();
-    const upstream = client.publishLogs(() => ended.abort());
-    upstream.on("error", () => ended.abort());
-    const both = AbortSignal.any([signal, ended.signal]);
-    const send = async (chunk: LogChunk): Promise<void> => {
-      if (upstream.write(chunk) || both.aborted) return;
-      const drained = newDeferred<void>();
-      upstream.once("drain", drained.resolve);
-      both.addEventListener("abort", () => drained.resolve(), { once: true });
-      await drained.promise;
-    };
-    let problem = "";
-    try {
-      for await (const line of this.#deps.agent.readLogs(subscription, both)) {
-        if (both.aborted) break;
-        await send({
-          subscriptionId: subscription.id,
-          taskId: line.taskId,
-          stderr: line.stream === "stderr",
-          timestampNs: line.timestampNs,
-          data: Buffer.from(line.data),
-          attrs: { ...line.attrs },
-          done: false,
-          error: "",
-        });
-      }
-    } catch (error) {
-      problem = toSwarmError(error).message;
-    }
-    if (!both.aborted) await send(lastChunk(subscription.id, problem));
-    upstream.end();
-    if (signal.aborted || !subscription.options.follow) this.#logReaders.delete(subscription.id);
-  }
-}
-
-function lastChunk(subscriptionId: string, error: string): LogChunk {
-  return {
-    subscriptionId,
-    taskId: "",
-    stderr: false,
-    timestampNs: "0",
-    data: Buffer.alloc(0),
-    attrs: {},
-    done: true,
-    error,
-  };
 }
 
 function parseRole(text: string): NodeRole | null {
