@@ -7,6 +7,8 @@ export interface CliContext {
   out(text: string): void;
   /** All of standard input, byte for byte. */
   input(): Promise<Uint8Array>;
+  /** The first line of standard input; typed at a terminal it is asked for, and not shown. */
+  secret(prompt: string): Promise<string>;
   /** Writes a line to standard error. */
   warn(line: string): void;
   readonly stdoutIsTty: boolean;

@@ -1,6 +1,9 @@
+import { createInterface } from "node:readline";
+import { Writable } from "node:stream";
 import { buffer } from "node:stream/consumers";
 import { Command, CommanderError, Option } from "commander";
 import { PRODUCT_VERSION } from "../src/base/version.ts";
+import { plainSwitches } from "./argv.ts";
 import { ApiClient } from "./client.ts";
 import { addBackupCommands } from "./commands/backup.ts";
 import { addCompletionCommand } from "./commands/completion.ts";
@@ -29,6 +32,7 @@ function newContext(program: Command, signal: AbortSignal): CliContext & { close
     },
     out: text => void process.stdout.write(text),
     input: () => buffer(process.stdin),
+    secret: askSecret,
     warn: line => void process.stderr.write(`${line}\n`),
     stdoutIsTty: process.stdout.isTTY === true,
     columns: process.stdout.columns ?? 80,
@@ -37,6 +41,21 @@ function newContext(program: Command, signal: AbortSignal): CliContext & { close
     signal,
     close: () => client?.close(),
   };
+}
+
+/** The line is read by a terminal interface whose output goes nowhere, so nothing is echoed. */
+async function askSecret(prompt: string): Promise<string> {
+  const isTty = process.stdin.isTTY === true;
+  if (isTty) process.stderr.write(prompt);
+  const output = new Writable({ write: (_chunk, _encoding, done) => done() });
+  const lines = createInterface({ input: process.stdin, output, terminal: isTty });
+  try {
+    for await (const line of lines) return line.trim();
+    return "";
+  } finally {
+    lines.close();
+    if (isTty) process.stderr.write("\n");
+  }
 }
 
 function newProgram(): Command {
@@ -80,7 +99,8 @@ async function main(): Promise<void> {
   // Subcommands inherit exitOverride only when they are made after it; set it on all.
   for (const command of allCommands(program)) command.exitOverride();
   try {
-    await program.parseAsync();
+    const [node = "", script = "", ...argv] = process.argv;
+    await program.parseAsync([node, script, ...plainSwitches(program, argv)]);
   } catch (error) {
     process.exitCode = controller.signal.aborted ? EXIT_INTERRUPTED : exitCodeOf(error);
   }

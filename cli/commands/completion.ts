@@ -4,8 +4,8 @@ import { completionScript, SHELLS, type Shell, type Verb } from "../format/compl
 
 /** All verbs below `command`, with their flags. */
 export function verbsOf(command: Command, words: readonly string[] = []): readonly Verb[] {
-  const flags = command.options.flatMap(({ long, description }) =>
-    long === undefined || long === null ? [] : [{ name: long, help: description }],
+  const flags = command.options.flatMap(({ long, description, hidden }) =>
+    long === undefined || long === null || hidden ? [] : [{ name: long, help: description }],
   );
   const verbs = command.commands.map(sub => ({ name: sub.name(), help: sub.description() }));
   const below = command.commands.flatMap(sub => verbsOf(sub, [...words, sub.name()]));

@@ -1,17 +1,18 @@
 import type { Command } from "commander";
 import type { NetworkStatus } from "../../src/model/data-path-status.ts";
-import { filtersQuery } from "../client.ts";
+import { offSwitch } from "../argv.ts";
+import { ApiError, filtersQuery } from "../client.ts";
 import type { CliContext } from "../context.ts";
 import { inspectObjects } from "../format/inspect.ts";
 import { type Column, type ListFlags, printList } from "../format/list.ts";
 import { type ApiNetwork, prettyNetwork } from "../format/pretty-network.ts";
+import { addAttachCommands } from "./network-attach.ts";
 import { networkDoctor } from "./network-doctor.ts";
 import { labelText } from "./objects.ts";
 import { rotateKeys } from "./rotate-keys.ts";
 import { addListFlags, collect, eachOf, parseLabels } from "./shared.ts";
 
 const COLUMNS: readonly Column<ApiNetwork>[] = [
-  { name: "ID", title: "NETWORK ID", of: network => network.Id.slice(0, 12) },
   { name: "Name", title: "NAME", of: network => network.Name },
   { name: "Driver", title: "DRIVER", of: network => network.Driver },
   { name: "Scope", title: "SCOPE", of: network => network.Scope },
@@ -28,14 +29,27 @@ interface CreateFlags {
   readonly ipRange: readonly string[];
   readonly label: readonly string[];
   readonly opt: readonly string[];
+  readonly auxAddress: readonly string[];
+  readonly configFrom?: string;
+  readonly configOnly?: boolean;
+  readonly ipamDriver: string;
+  readonly ipamOpt: readonly string[];
+  readonly ipv4?: boolean;
+  readonly ipv4Off?: boolean;
+  readonly ipv6?: boolean;
+  readonly scope?: string;
 }
 
 async function create(context: CliContext, name: string, flags: CreateFlags): Promise<void> {
+  const auxiliary = parseLabels(flags.auxAddress);
   const Config = flags.subnet.map((Subnet, i) => ({
     Subnet,
     ...(flags.gateway[i] === undefined ? {} : { Gateway: flags.gateway[i] }),
     ...(flags.ipRange[i] === undefined ? {} : { IPRange: flags.ipRange[i] }),
+    ...(i === 0 && flags.auxAddress.length > 0 ? { AuxiliaryAddresses: auxiliary } : {}),
   }));
+  const isPlainIpam =
+    Config.length === 0 && flags.ipamOpt.length === 0 && flags.ipamDriver === "default";
   const body = {
     Name: name,
     Driver: flags.driver,
@@ -45,7 +59,14 @@ async function create(context: CliContext, name: string, flags: CreateFlags): Pr
     Internal: flags.internal === true,
     Labels: parseLabels(flags.label),
     Options: parseLabels(flags.opt),
-    ...(Config.length === 0 ? {} : { IPAM: { Driver: "default", Config } }),
+    ...(flags.scope === undefined ? {} : { Scope: flags.scope }),
+    ...(flags.configOnly === true ? { ConfigOnly: true } : {}),
+    ...(flags.configFrom === undefined ? {} : { ConfigFrom: { Network: flags.configFrom } }),
+    ...(flags.ipv4Off === true ? { EnableIPv4: false } : {}),
+    ...(flags.ipv6 === true ? { EnableIPv6: true } : {}),
+    ...(isPlainIpam
+      ? {}
+      : { IPAM: { Driver: flags.ipamDriver, Config, Options: parseLabels(flags.ipamOpt) } }),
   };
   const { Id } = await context.client().post<{ readonly Id: string }>("/networks/create", body);
   context.out(`${Id}\n`);
@@ -53,12 +74,13 @@ async function create(context: CliContext, name: string, flags: CreateFlags): Pr
 
 async function list(
   context: CliContext,
-  flags: ListFlags & { readonly filter: readonly string[] },
+  flags: ListFlags & { readonly filter: readonly string[]; readonly trunc: boolean },
 ): Promise<void> {
   const query = { filters: filtersQuery(flags.filter) };
   const networks = await context.client().get<ApiNetwork[]>("/networks", query);
   const byName = [...networks].sort((a, b) => a.Name.localeCompare(b.Name, "en"));
-  printList(context, byName, COLUMNS, flags, network => network.Id.slice(0, 12));
+  const id = (network: ApiNetwork): string => (flags.trunc ? network.Id.slice(0, 12) : network.Id);
+  printList(context, byName, [{ name: "ID", title: "NETWORK ID", of: id }, ...COLUMNS], flags, id);
 }
 
 async function prune(context: CliContext, flags: { filter: readonly string[] }): Promise<void> {
@@ -83,13 +105,7 @@ async function inspected(
   return { ...network, DataPath: await client.get<NetworkStatus>(path) };
 }
 
-/** `swarmd network …`. */
-export function addNetworkCommands(program: Command, context: CliContext): void {
-  const group = program.command("network").description("Manage networks");
-  const path = (ref: string): string => `/networks/${encodeURIComponent(ref)}`;
-  addListFlags(group.command("ls").alias("list").description("List networks")).action(flags =>
-    list(context, flags),
-  );
+function addCreateCommand(group: Command, context: CliContext): void {
   group
     .command("create")
     .description("Create a network of the swarm")
@@ -103,7 +119,46 @@ export function addNetworkCommands(program: Command, context: CliContext): void 
     .option("--ip-range <cidr>", "addresses of the subnet to use, repeatable", collect, [])
     .option("--label <key=value>", "labels, repeatable", collect, [])
     .option("-o, --opt <key=value>", "driver options, repeatable", collect, [])
+    .option("--aux-address <name=ip>", "addresses that are taken, repeatable", collect, [])
+    .option("--config-from <network>", "network to copy the configuration from")
+    .option("--config-only", "create a network that is only copied from")
+    .option("--ipam-driver <driver>", "IP address management driver", "default")
+    .option("--ipam-opt <key=value>", "options of that driver, repeatable", collect, [])
+    .option("--ipv4", "IPv4 address assignment (the default; =false is without)")
+    .addOption(offSwitch("ipv4"))
+    .option("--ipv6", "IPv6 address assignment")
+    .option("--scope <scope>", "local, or swarm for a driver that has both")
     .action((name: string, flags: CreateFlags) => create(context, name, flags));
+}
+
+function addRemoveCommand(group: Command, context: CliContext): void {
+  group
+    .command("rm")
+    .alias("remove")
+    .description("Remove one or more networks")
+    .argument("<network...>")
+    .option("-f, --force", "do not fail for a network that does not exist")
+    .action((refs: string[], flags: { readonly force?: boolean }) =>
+      eachOf(context, refs, async ref => {
+        try {
+          await context.client().call("DELETE", `/networks/${encodeURIComponent(ref)}`);
+        } catch (error) {
+          const isGone = error instanceof ApiError && error.status === 404;
+          if (flags.force === true && isGone) return;
+          throw error;
+        }
+        context.out(`${ref}\n`);
+      }),
+    );
+}
+
+/** `swarmd network …`. */
+export function addNetworkCommands(program: Command, context: CliContext): void {
+  const group = program.command("network").description("Manage networks");
+  addListFlags(group.command("ls").alias("list").description("List networks"))
+    .option("--no-trunc", "do not truncate output")
+    .action(flags => list(context, flags));
+  addCreateCommand(group, context);
   group
     .command("inspect")
     .description("Display networks in detail: endpoints by node, and what each node programmed")
@@ -117,20 +172,12 @@ export function addNetworkCommands(program: Command, context: CliContext): void 
         pretty: network => prettyNetwork(network, context.nowMs()),
       }),
     );
-  group
-    .command("rm")
-    .alias("remove")
-    .description("Remove one or more networks")
-    .argument("<network...>")
-    .action((refs: string[]) =>
-      eachOf(context, refs, async ref => {
-        await context.client().call("DELETE", path(ref));
-        context.out(`${ref}\n`);
-      }),
-    );
+  addRemoveCommand(group, context);
+  addAttachCommands(group, context);
   group
     .command("prune")
     .description("Remove all unused networks")
+    .option("-f, --force", "nothing: there is no question to answer")
     .option("--filter <key=value>", "which of them, repeatable", collect, [])
     .action(flags => prune(context, flags));
   group

@@ -50,6 +50,7 @@ async function list(context: CliContext, noun: Noun, flags: FilterFlags): Promis
 interface CreateFlags {
   readonly label: readonly string[];
   readonly templateDriver?: string;
+  readonly driver?: string;
 }
 
 /** `-` or no name reads standard input. */
@@ -74,12 +75,15 @@ async function create(
   file: string | undefined,
   flags: CreateFlags,
 ): Promise<void> {
-  const data = await payload(context, noun, file);
-  const { templateDriver } = flags;
+  const { templateDriver, driver } = flags;
+  // A driver has the data, unless some is given.
+  const hasData = driver === undefined || file !== undefined;
+  const data = hasData ? await payload(context, noun, file) : null;
   const body = {
     Name: name,
     Labels: parseLabels(flags.label),
-    Data: Buffer.from(data).toString("base64"),
+    ...(data === null ? {} : { Data: Buffer.from(data).toString("base64") }),
+    ...(driver === undefined ? {} : { Driver: { Name: driver } }),
     ...(templateDriver === undefined ? {} : { Templating: { Name: templateDriver } }),
   };
   const { ID } = await context.client().post<{ readonly ID: string }>(`/${noun}s/create`, body);
@@ -107,7 +111,7 @@ export function addObjectCommands(program: Command, context: CliContext): void {
     addListFlags(group.command("ls").alias("list").description(`List ${noun}s`)).action(
       (flags: FilterFlags) => list(context, noun, flags),
     );
-    group
+    const createCommand = group
       .command("create")
       .description(`Create a ${noun} from a file or standard input`)
       .argument(`<${noun}>`)
@@ -117,6 +121,7 @@ export function addObjectCommands(program: Command, context: CliContext): void {
       .action((name: string, file: string | undefined, flags: CreateFlags) =>
         create(context, noun, name, file, flags),
       );
+    if (noun === "secret") createCommand.option("-d, --driver <driver>", "secret driver");
     group
       .command("inspect")
       .description(`Display detailed information on one or more ${noun}s`)

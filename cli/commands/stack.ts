@@ -1,5 +1,7 @@
 import { spawn } from "node:child_process";
 import type { Command } from "commander";
+import { isTerminal, type TaskState } from "../../src/model/task-state.ts";
+import { offSwitch } from "../argv.ts";
 import { type ApiClient, filtersQuery } from "../client.ts";
 import type { CliContext } from "../context.ts";
 import { CliError } from "../errors.ts";
@@ -11,6 +13,19 @@ import { addListFlags, eachOf } from "./shared.ts";
 
 /** The label by which the docker command line tells a stack's objects (cli/compose/convert). */
 const NAMESPACE = "com.docker.stack.namespace";
+const GONE_POLL_MS = 250;
+const DEPLOY_HELP = `
+Flags of docker stack deploy:
+  -c, --compose-file <file>     compose file, or "-" for standard input, repeatable
+  -d, --detach                  do not wait until the services have converged (true)
+      --prune                   remove services that are no longer in the file
+  -q, --quiet                   suppress progress output
+      --resolve-image <when>    ask the registry for digests: always, changed or never
+      --with-registry-auth      send registry credentials to the nodes`;
+const CONFIG_HELP = `
+Flags of docker stack config:
+  -c, --compose-file <file>     compose file, or "-" for standard input, repeatable
+      --skip-interpolation      leave variables as they are`;
 /** Docker's order of removal. */
 const KINDS = ["services", "secrets", "configs", "networks"] as const;
 
@@ -69,11 +84,26 @@ interface Member {
   readonly Spec?: { readonly Name?: string };
 }
 
-async function remove(context: CliContext, stacks: readonly string[]): Promise<void> {
+async function remove(
+  context: CliContext,
+  stacks: readonly string[],
+  waits: boolean,
+): Promise<void> {
   await eachOf(context, stacks, async stack => {
     const removed = await removeStack(context, stack);
     if (removed === 0) context.warn(`Nothing found in stack: ${stack}`);
+    else if (waits) await untilGone(context, stack);
   });
+}
+
+/** A service's tasks outlive it until their nodes have stopped them. */
+async function untilGone(context: CliContext, stack: string): Promise<void> {
+  const query = { filters: ofStack(stack) };
+  const live = async (): Promise<boolean> => {
+    const tasks = await context.client().get<ApiTask[]>("/tasks", query);
+    return tasks.some(({ Status }) => !isTerminal(Status.State as TaskState));
+  };
+  while (!context.signal.aborted && (await live())) await context.sleep(GONE_POLL_MS);
 }
 
 async function removeStack(context: CliContext, stack: string): Promise<number> {
@@ -94,17 +124,21 @@ function membersOf(client: ApiClient, kind: string, stack: string): Promise<read
 }
 
 /** What a compose file means is decided by the docker command line, so that is asked to do it. */
-function deploy(context: CliContext, args: readonly string[]): Promise<void> {
+function byDocker(
+  context: CliContext,
+  verb: "deploy" | "config",
+  args: readonly string[],
+): Promise<void> {
   const env = { ...process.env, DOCKER_HOST: context.client().host };
-  const child = spawn("docker", ["stack", "deploy", ...args], { env, stdio: "inherit" });
+  const child = spawn("docker", ["stack", verb, ...args], { env, stdio: "inherit" });
   return new Promise((resolve, reject) => {
     child.on("error", error => {
-      const why = `stack deploy needs the docker command line on the PATH (${error.message})`;
+      const why = `stack ${verb} needs the docker command line on the PATH (${error.message})`;
       reject(new CliError(why));
     });
     child.on("close", code => {
       if (code === 0) resolve();
-      else reject(new CliError(`docker stack deploy ended with ${code ?? "a signal"}`));
+      else reject(new CliError(`docker stack ${verb} ended with ${code ?? "a signal"}`));
     });
   });
 }
@@ -128,13 +162,26 @@ export function addStackCommands(program: Command, context: CliContext): void {
     .aliases(["remove", "down"])
     .description("Remove one or more stacks")
     .argument("<stack...>")
-    .action((stacks: string[]) => remove(context, stacks));
+    .option("-d, --detach", "do not wait until the tasks are gone (the default; =false waits)")
+    .addOption(offSwitch("detach"))
+    .action((stacks: string[], flags: { readonly detachOff?: boolean }) =>
+      remove(context, stacks, flags.detachOff === true),
+    );
   group
     .command("deploy")
     .aliases(["up"])
-    .description("Deploy or update a stack; all flags of docker stack deploy")
+    .description("Deploy or update a stack, by the docker command line")
     .argument("<args...>")
     .allowUnknownOption()
     .passThroughOptions()
-    .action((args: string[]) => deploy(context, args));
+    .addHelpText("after", DEPLOY_HELP)
+    .action((args: string[]) => byDocker(context, "deploy", args));
+  group
+    .command("config")
+    .description("Show the final compose file, merged and filled in, by the docker command line")
+    .argument("<args...>")
+    .allowUnknownOption()
+    .passThroughOptions()
+    .addHelpText("after", CONFIG_HELP)
+    .action((args: string[]) => byDocker(context, "config", args));
 }

@@ -6,6 +6,14 @@ import { ApiError, NoDaemonError } from "../client.ts";
 import type { CliContext } from "../context.ts";
 import { CliError, EXIT_USAGE } from "../errors.ts";
 import { collect } from "./shared.ts";
+import {
+  addSettingsCommands,
+  addSpecFlags,
+  printUnlockKey,
+  type SpecFlags,
+  type Swarm,
+  withFlags,
+} from "./swarm-settings.ts";
 
 interface SwarmInfo {
   readonly NodeID: string;
@@ -15,18 +23,13 @@ interface SwarmInfo {
   readonly RemoteManagers?: readonly { readonly NodeID: string; readonly Addr: string }[] | null;
 }
 
-interface Swarm {
-  readonly Version: { readonly Index: number };
-  readonly Spec: unknown;
-  readonly JoinTokens: { readonly Worker: string; readonly Manager: string };
-}
-
 const LOG_DIR = "/var/log/swarmd";
 const START_TIMEOUT_MS = 15_000;
 const START_POLL_MS = 50;
 const DEFAULT_LISTEN = "0.0.0.0:2377";
 
-interface InitFlags {
+interface InitFlags extends SpecFlags {
+  readonly autolock?: boolean;
   readonly advertiseAddr?: string;
   readonly listenAddr: string;
   readonly dataPathAddr?: string;
@@ -34,7 +37,6 @@ interface InitFlags {
   readonly availability: string;
   readonly defaultAddrPool: readonly string[];
   readonly defaultAddrPoolMaskLength?: string;
-  readonly taskHistoryLimit?: string;
   readonly forceNewCluster?: boolean;
 }
 
@@ -97,9 +99,9 @@ export async function ensureDaemon(context: CliContext): Promise<void> {
 }
 
 async function init(context: CliContext, flags: InitFlags): Promise<void> {
+  const Spec = withFlags({}, flags);
   await ensureDaemon(context);
   const client = context.client();
-  const limit = wholeNumber("task-history-limit", flags.taskHistoryLimit);
   const nodeId = await client.post<string>("/swarm/init", {
     ListenAddr: flags.listenAddr,
     AdvertiseAddr: flags.advertiseAddr ?? "",
@@ -108,15 +110,16 @@ async function init(context: CliContext, flags: InitFlags): Promise<void> {
     DefaultAddrPool: flags.defaultAddrPool.length > 0 ? flags.defaultAddrPool : null,
     SubnetSize: wholeNumber("default-addr-pool-mask-length", flags.defaultAddrPoolMaskLength) ?? 0,
     ForceNewCluster: flags.forceNewCluster === true,
-    AutoLockManagers: false,
+    AutoLockManagers: flags.autolock === true,
     Availability: flags.availability,
-    Spec: limit === undefined ? {} : { Orchestration: { TaskHistoryRetentionLimit: limit } },
+    Spec,
   });
   context.out(`Swarm initialized: current node (${nodeId}) is now a manager.\n\n`);
   await printJoinCommand(context, "worker");
   context.out(
     "To add a manager to this swarm, run 'swarmd join-token manager' and follow the instructions.\n\n",
   );
+  if (flags.autolock === true) await printUnlockKey(context);
 }
 
 async function printJoinCommand(context: CliContext, role: "worker" | "manager"): Promise<void> {
@@ -181,11 +184,20 @@ async function leave(context: CliContext, flags: { readonly force?: boolean }): 
   context.out("Node left the swarm.\n");
 }
 
-/** `init`, `join`, `join-token`, `leave`: docker's `swarm` verbs at top level. */
+/** Docker's `swarm` verbs at top level, and under `swarm` for who is used to that. */
 export function addSwarmCommands(program: Command, context: CliContext): void {
-  program
-    .command("init")
-    .description("Initialize a swarm on this host")
+  for (const to of [
+    program,
+    program.command("swarm").description("The same verbs as docker swarm"),
+  ]) {
+    addMemberCommands(to, context);
+    addSettingsCommands(to, context);
+  }
+}
+
+function addMemberCommands(program: Command, context: CliContext): void {
+  addSpecFlags(program.command("init").description("Initialize a swarm on this host"))
+    .option("--autolock", "managers that restart need an unlock key")
     .option("--advertise-addr <addr>", "advertised address (ip|interface)[:port]")
     .option("--listen-addr <addr>", "listen address (ip|interface)[:port]", DEFAULT_LISTEN)
     .option("--data-path-addr <addr>", "address or interface for data path traffic")
@@ -193,7 +205,6 @@ export function addSwarmCommands(program: Command, context: CliContext): void {
     .option("--availability <state>", "active, pause or drain", "active")
     .option("--default-addr-pool <cidr>", "default address pool, repeatable", collect, [])
     .option("--default-addr-pool-mask-length <n>", "default address pool subnet mask length")
-    .option("--task-history-limit <n>", "task history retention limit")
     .option("--force-new-cluster", "make a new cluster of the state of this lost one")
     .action((flags: InitFlags) => init(context, flags));
   program

@@ -1,4 +1,5 @@
 import type { Command } from "commander";
+import { offSwitch } from "../argv.ts";
 import { collect } from "../commands/shared.ts";
 
 /** What commander hands over: text, repeated text, or a switch; absent when not said. */
@@ -17,6 +18,12 @@ export function textOf(flags: Flags, name: string): string | undefined {
 export function listOf(flags: Flags, name: string): readonly string[] {
   const value = flags[keyOf(name)];
   return Array.isArray(value) ? value : [];
+}
+
+/** A switch that is a field of the spec: true, false, or absent when not said. */
+export function switchOf(flags: Flags, name: (typeof SPEC_SWITCHES)[number]): boolean | undefined {
+  if (isSet(flags, `${name}-off`)) return false;
+  return isSet(flags, name) ? true : undefined;
 }
 
 /** A switch; commander keeps `--no-x` as `x: false`. */
@@ -84,6 +91,8 @@ const SWITCHES: readonly FlagRow[] = [
   ["with-registry-auth", "", "send registry authentication details to swarm agents"],
 ];
 
+export const SPEC_SWITCHES = ["init", "read-only", "tty"] as const;
+
 /** Repeatable flags; `update` has each as NAME-add and NAME-rm. */
 const LISTS: readonly FlagRow[] = [
   ["label", "key=value", "service labels"],
@@ -125,10 +134,15 @@ function addRows(command: Command, rows: readonly FlagRow[], list: boolean): Com
   return command;
 }
 
+function addSwitches(command: Command): void {
+  addRows(command, SWITCHES, false);
+  for (const name of SPEC_SWITCHES) command.addOption(offSwitch(name));
+}
+
 /** Flags of `service create`. */
 export function addCreateFlags(command: Command): Command {
   addRows(command, TEXT, false);
-  addRows(command, SWITCHES, false);
+  addSwitches(command);
   addRows(
     command,
     LISTS.filter(([name]) => name !== "cap"),
@@ -153,7 +167,7 @@ export function addCreateFlags(command: Command): Command {
 /** Flags of `service update`. */
 export function addUpdateFlags(command: Command): Command {
   addRows(command, TEXT, false);
-  addRows(command, SWITCHES, false);
+  addSwitches(command);
   const pairs = LISTS.flatMap(([name, value, help]): FlagRow[] => [
     [`${name}-add`, value, `add or update ${help}`],
     [name === "cap" ? "cap-drop" : `${name}-rm`, value, `remove ${help}`],

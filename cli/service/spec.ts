@@ -1,7 +1,7 @@
 import { SERVICE_DEFAULTS } from "../../src/model/defaults.ts";
 import { modeKind, type ServiceSpec, type UpdateConfig } from "../../src/model/service-spec.ts";
 import { CliError, EXIT_USAGE } from "../errors.ts";
-import { type Flags, isSet, listOf, textOf } from "./flags.ts";
+import { type Flags, isSet, listOf, switchOf, textOf } from "./flags.ts";
 import {
   parseBytes,
   parseCount,
@@ -33,6 +33,12 @@ export function containerOf(draft: Draft): ContainerDraft {
   task.ContainerSpec ??= {};
   return task.ContainerSpec;
 }
+
+const SWITCH_FIELDS = [
+  ["init", "Init"],
+  ["read-only", "ReadOnly"],
+  ["tty", "TTY"],
+] as const;
 
 type Setter = (draft: Draft, value: string, flag: string) => void;
 
@@ -250,9 +256,10 @@ export function applyScalars(draft: Draft, flags: Flags): void {
   }
   applyUpdateFlags(draft, flags, "update");
   applyUpdateFlags(draft, flags, "rollback");
-  if (isSet(flags, "init")) containerOf(draft).Init = true;
-  if (isSet(flags, "read-only")) containerOf(draft).ReadOnly = true;
-  if (isSet(flags, "tty")) containerOf(draft).TTY = true;
+  for (const [name, field] of SWITCH_FIELDS) {
+    const value = switchOf(flags, name);
+    if (value !== undefined) containerOf(draft)[field] = value;
+  }
   if (isSet(flags, "no-healthcheck")) {
     const others = ["cmd", "interval", "timeout", "retries", "start-period", "start-interval"];
     if (others.some(name => textOf(flags, `health-${name}`) !== undefined)) {

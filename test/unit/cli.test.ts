@@ -1,14 +1,8 @@
-import { mkdtempSync, rmSync } from "node:fs";
-import { createServer, type IncomingMessage, type Server } from "node:http";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { Command } from "commander";
 import fc from "fast-check";
-import t, { type Test } from "tap";
-import { ApiClient, filtersQuery } from "../../cli/client.ts";
+import t from "tap";
+import { filtersQuery } from "../../cli/client.ts";
 import { addObjectCommands } from "../../cli/commands/objects.ts";
 import { addServiceWriteCommands } from "../../cli/commands/service-write.ts";
-import type { CliContext } from "../../cli/context.ts";
 import { formatPorts, formatReplicas } from "../../cli/format/columns.ts";
 import { humanDuration } from "../../cli/format/human.ts";
 import { formatTable } from "../../cli/format/table.ts";
@@ -24,6 +18,7 @@ import {
 } from "../../cli/service/parse.ts";
 import { splitCommand } from "../../cli/service/spec.ts";
 import type { ApiService } from "../../cli/types.ts";
+import { fakeDaemon, type Ran, runProgram } from "../support/cli-rig.ts";
 
 t.test("values of flags", async t => {
   t.equal(parseDuration("d", "1m30s"), 90e9);
@@ -137,83 +132,10 @@ t.test("filters", async t => {
   t.throws(() => filtersQuery(["oops"]), /use --filter key=value/);
 });
 
-interface Seen {
-  readonly method: string;
-  readonly url: string;
-  readonly body: unknown;
-}
-
-/** A daemon that answers from a table and keeps what it was asked. */
-async function fakeDaemon(
-  test: Test,
-  answers: Readonly<Record<string, unknown>>,
-): Promise<{ readonly socket: string; readonly seen: Seen[] }> {
-  const dir = mkdtempSync(join(tmpdir(), "swarmd-cli-"));
-  const socket = join(dir, "s");
-  const seen: Seen[] = [];
-  const server: Server = createServer(async (request: IncomingMessage, response) => {
-    let text = "";
-    for await (const chunk of request) text += String(chunk);
-    const path = (request.url ?? "").replace(/^\/v[\d.]+/, "");
-    const method = request.method ?? "";
-    seen.push({ method, url: path, body: text === "" ? undefined : JSON.parse(text) });
-    const answer = answers[`${method} ${path.split("?")[0]}`];
-    response.statusCode = answer === undefined ? 404 : 200;
-    response.end(JSON.stringify(answer ?? { message: `no such thing: ${path}` }));
-  });
-  await new Promise<void>(resolve => server.listen(socket, resolve));
-  test.teardown(() => {
-    server.close();
-    rmSync(dir, { recursive: true, force: true });
-  });
-  return { socket, seen };
-}
-
-interface Ran {
-  readonly out: string;
-  readonly err: string;
-  readonly error: Error | null;
-}
-
 function runService(socket: string, args: readonly string[]): Promise<Ran> {
   return runProgram(socket, ["service", ...args], (program, context) => {
     addServiceWriteCommands(program.command("service").exitOverride(), context);
   });
-}
-
-async function runProgram(
-  socket: string,
-  args: readonly string[],
-  addTo: (program: Command, context: CliContext) => void,
-  input: Uint8Array = new Uint8Array(),
-): Promise<Ran> {
-  let [out, err] = ["", ""];
-  const client = new ApiClient(`unix://${socket}`);
-  const context: CliContext = {
-    client: () => client,
-    out: text => {
-      out += text;
-    },
-    input: () => Promise.resolve(input),
-    warn: line => {
-      err += `${line}\n`;
-    },
-    stdoutIsTty: false,
-    columns: 80,
-    nowMs: () => 0,
-    sleep: () => Promise.resolve(),
-    signal: new AbortController().signal,
-  };
-  const program = new Command().exitOverride().enablePositionalOptions();
-  addTo(program, context);
-  let error: Error | null = null;
-  try {
-    await program.parseAsync([...args], { from: "user" });
-  } catch (thrown) {
-    error = thrown as Error;
-  }
-  client.close();
-  return { out, err, error };
 }
 
 t.test("a secret from standard input is taken byte for byte", async t => {
