@@ -1,4 +1,5 @@
 import type { Logger } from "../base/logger.ts";
+import { familyOf } from "../model/ip.ts";
 import type { AuditLog } from "./audit-log.ts";
 import { namespaceOf } from "./core/names.ts";
 import { type NetworkPlan, type PlanFacts, planNetwork, type TunnelConfig } from "./core/plan.ts";
@@ -189,7 +190,7 @@ export class NetworkPrograms {
   }
 
   async #serveNames({ networkId, ingress, gateways }: NetworkPlan): Promise<void> {
-    const gateway = gateways[0];
+    const gateway = gateways.find(one => familyOf(one) === "ipv4");
     if (ingress || gateway === undefined || this.#dns.has(networkId)) return;
     this.#dns.set(networkId, await this.#deps.openDns(networkId, gateway));
     this.#deps.logger.info("network is here", { network: namespaceOf(networkId) });

@@ -76,15 +76,19 @@ export function planNetwork(
   return { vni: planVni(networks, spec), subnets };
 }
 
-/** In the order of the request; before it what it leaves to the cluster. */
+/**
+ * IPv4 first, as the Engine has it: the docker command line sends subnets in an order that it draws
+ * anew each time. In each family the order of the request.
+ */
 function requestsOf(spec: Network["spec"]): readonly (Requested & { readonly family: IpFamily })[] {
   const config = objectAt(spec, "IPAM")["Config"];
   const list: readonly Requested[] = Array.isArray(config) ? config : [];
   const asked = list.map(one => ({ ...one, family: familyOf(one.Subnet ?? "") }));
   const wanted: readonly IpFamily[] = spec["EnableIPv6"] === true ? ["ipv4", "ipv6"] : ["ipv4"];
-  const missing = wanted.filter(family => !asked.some(one => one.family === family));
-  const chosen = missing.map(family => ({ family }));
-  return wanted[0] === missing[0] ? [...chosen, ...asked] : [...asked, ...chosen];
+  return wanted.flatMap((family): readonly (Requested & { readonly family: IpFamily })[] => {
+    const own = asked.filter(one => one.family === family);
+    return own.length > 0 ? own : [{ family }];
+  });
 }
 
 /** In the form that the kernel and the Engine write it. */
