@@ -30,6 +30,8 @@ const MAX_BATCH_CHANGES = 200;
 const MAX_BATCH_BYTES = 1024 * 1024;
 /** Parts of one plan submitted side by side. */
 const MAX_BATCHES_IN_FLIGHT = 8;
+/** A round that took long is not followed by the next one at once: more commits share that. */
+const MAX_PAUSE_MS = 100;
 /** Planning gives the event loop a turn after this long. */
 const MAX_SLICE_MS = 20;
 /** Wall clocks jump: due times are looked at this often at least. */
@@ -70,6 +72,8 @@ export class PlannerLoop {
   #agenda: Agenda;
   #poke: Deferred<void> | null = null;
   #sliceStartMs = 0;
+  /** What the plans of the last round took. */
+  #planningMs = 0;
   /** How far the wall clock is ahead of the monotonic one, at the last look. */
   #aheadMs = Number.NEGATIVE_INFINITY;
 
@@ -94,7 +98,7 @@ export class PlannerLoop {
       this.#markAll();
       while (!signal.aborted) {
         await this.#work(signal);
-        await sleep(clock, this.#debounceMs, signal);
+        await sleep(clock, this.#pauseMs(), signal);
         await this.#round(signal);
       }
     } catch (error) {
@@ -102,6 +106,10 @@ export class PlannerLoop {
     } finally {
       for (const stop of unsubscribe) stop();
     }
+  }
+
+  #pauseMs(): number {
+    return Math.max(this.#debounceMs, Math.min(MAX_PAUSE_MS, this.#planningMs));
   }
 
   #onCommit(commit: Commit): void {
@@ -159,6 +167,7 @@ export class PlannerLoop {
 
   async #round(signal: AbortSignal): Promise<void> {
     this.#sliceStartMs = this.#deps.clock.monoMs();
+    this.#planningMs = 0;
     for (const [i, planner] of this.#deps.planners.entries()) {
       let batch = new Batch();
       for (const key of this.#agenda.take(i)) {
@@ -205,6 +214,7 @@ export class PlannerLoop {
     const planner = this.#deps.planners[i];
     if (planner === undefined) return null;
     const { store, clock, ids } = this.#deps;
+    const startMs = clock.monoMs();
     try {
       const plan = planner.plan(store.view, key, { nowMs: clock.nowMs(), ids });
       const faults = checkPlan(store.view, plan.changes);
@@ -219,6 +229,8 @@ export class PlannerLoop {
       this.#report(planner, key, "a planner failed", errorMessage(error));
       this.#retryLater(i, key);
       return null;
+    } finally {
+      this.#planningMs += clock.monoMs() - startMs;
     }
   }
 

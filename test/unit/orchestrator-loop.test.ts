@@ -5,7 +5,8 @@ import { RngIdSource } from "../../src/base/ids.ts";
 import { type Logger, silentLogger } from "../../src/base/logger.ts";
 import { SeededRng } from "../../src/base/rng.ts";
 import type { Change } from "../../src/model/change.ts";
-import type { Planner } from "../../src/orchestrator/core/planner.ts";
+import type { TaskState } from "../../src/model/task-state.ts";
+import { EMPTY_PLAN, type Planner } from "../../src/orchestrator/core/planner.ts";
 import { reaperPlanner } from "../../src/orchestrator/core/reaper.ts";
 import { servicePlanner } from "../../src/orchestrator/core/service-planner.ts";
 import { PlannerLoop } from "../../src/orchestrator/loop.ts";
@@ -13,7 +14,7 @@ import { Scheduler } from "../../src/scheduler/core/scheduler.ts";
 import type { StateStore } from "../../src/state/ports.ts";
 import { eventually } from "../support/eventually.ts";
 import { MemoryStore } from "../support/memory-store.ts";
-import { aNode, aService, aStatus, createService } from "../support/rows.ts";
+import { aNode, aService, aStatus, aTask, createService } from "../support/rows.ts";
 import { VirtualClock } from "../support/virtual-clock.ts";
 
 /** A store that keeps what was submitted, and can refuse it. */
@@ -201,6 +202,60 @@ t.test("a plan of independent changes is submitted all at once", async t => {
   await refused.until("all are there", () => refused.memory.view.table("nodes").size === 500);
   t.equal(refused.store.batches.length, 3, "two at once, and what was refused once more");
   await refused.stop();
+});
+
+t.test("after a round that took long the loop waits as long", async t => {
+  const harness = new Harness();
+  const { clock, memory } = harness;
+  const times: { readonly fromMs: number; readonly toMs: number }[] = [];
+  const planner: Planner = {
+    name: "slow",
+    keysOf: () => ["all"],
+    allKeys: () => ["all"],
+    plan: () => {
+      const fromMs = clock.monoMs();
+      clock.advance(60);
+      times.push({ fromMs, toMs: clock.monoMs() });
+      return EMPTY_PLAN;
+    },
+  };
+  harness.start([planner]);
+  await harness.until("the first round", () => times.length === 1);
+  memory.put({ op: "create", table: "nodes", row: aNode({ id: "x" }) });
+  await harness.until("the second round", () => times.length === 2);
+  const [first, second] = times;
+  const pauseMs = (second?.fromMs ?? 0) - (first?.toMs ?? 0);
+  t.ok(pauseMs >= 60 && pauseMs < 100, `${pauseMs} ms`);
+  await harness.stop();
+});
+
+t.test("that a task runs is news where somebody waits for it", async t => {
+  const { memory } = new Harness();
+  const spec = { Name: "web" };
+  const updateStatus = {
+    state: "updating",
+    startedAtMs: 1,
+    completedAtMs: 0,
+    message: "",
+  } as const;
+  memory.put(
+    ...createService(aService({ id: "plain", spec })),
+    ...createService(aService({ id: "updating", spec: { Name: "b" }, updateStatus })),
+    ...createService(
+      aService({ id: "beside", spec: { Name: "c", UpdateConfig: { Order: "start-first" } } }),
+    ),
+  );
+  const woken = (serviceId: string, state: TaskState): readonly string[] => {
+    const stamps = { version: 1, createdAtMs: 0, updatedAtMs: 0 };
+    const before = { ...aTask({ id: "t", serviceId, nodeId: "n1" }), ...stamps };
+    const after = { ...before, status: aStatus(state) };
+    return [...servicePlanner.keysOf({ table: "tasks", id: "t", before, after }, memory.view)];
+  };
+  t.same(woken("plain", "running"), []);
+  t.same(woken("plain", "failed"), ["plain"]);
+  t.same(woken("updating", "running"), ["updating"]);
+  t.same(woken("beside", "running"), ["beside"]);
+  t.same(woken("gone", "running"), []);
 });
 
 t.test("small plans of many keys share a batch", async t => {

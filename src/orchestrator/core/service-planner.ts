@@ -64,26 +64,38 @@ function planRemoval(view: StateView, service: Service): Plan {
 
 function keysOf(event: RowEvent, view: StateView): Iterable<string> {
   if (event.table === "services") return [event.id];
-  if (event.table === "tasks") return keysOfTask(event.before, event.after);
+  if (event.table === "tasks") return keysOfTask(event.before, event.after, view);
   if (event.table === "nodes") return keysOfNode(event.id, event.before, event.after, view);
   return [];
 }
 
 /** Only what a planner reads of a task: coming, going, desired state, node, running, ended. */
-function keysOfTask(before: Task | null, after: Task | null): Iterable<string> {
+function keysOfTask(before: Task | null, after: Task | null, view: StateView): Iterable<string> {
   const task = after ?? before;
   if (task === null || task.serviceId === "") return [];
   if (before === null || after === null) return [task.serviceId];
   const same =
     before.desiredState === after.desiredState &&
     before.nodeId === after.nodeId &&
-    (before.status.state === after.status.state || !isMilestone(after));
+    (before.status.state === after.status.state || !isMilestone(after, view));
   return same ? [] : [task.serviceId];
 }
 
-function isMilestone(task: Task): boolean {
-  const { state } = task.status;
-  return state === "running" || isTerminal(state);
+function isMilestone({ status, serviceId }: Task, view: StateView): boolean {
+  if (status.state !== "running") return isTerminal(status.state);
+  const service = view.table("services").get(serviceId);
+  return service !== undefined && waitsForRunning(service);
+}
+
+/**
+ * That a task runs is news to an update, and to a slot in which an old task runs until then. To a
+ * service whose tasks all just start it is none, and a thousand of them need not be planned again.
+ */
+function waitsForRunning({ spec, updateStatus }: Service): boolean {
+  const state = updateStatus?.state ?? "completed";
+  if (state !== "completed" && state !== "rollback_completed") return true;
+  const { UpdateConfig, RollbackConfig } = spec;
+  return [UpdateConfig, RollbackConfig].some(config => config?.Order === "start-first");
 }
 
 /** Services with tasks there, and all global ones, when the node changed in what planners read. */
