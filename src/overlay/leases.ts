@@ -2,7 +2,7 @@ import type { Clock } from "../base/clock.ts";
 import { errorMessage, SwarmError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
 import { canonicalIp, familyOf } from "../model/ip.ts";
-import { withoutPrefix } from "../model/overlay.ts";
+import { addressesOf, withoutPrefix } from "../model/overlay.ts";
 import type { AskedAddress } from "../model/rows.ts";
 import type { LocalState } from "./local-state.ts";
 import { placeKey } from "./naming.ts";
@@ -90,7 +90,9 @@ export class LocalLeases {
     const { state, clock } = this.#deps;
     const nowMs = clock.monoMs();
     const used = new Set(
-      [...state.endpoints.values()].map(({ networkId, addr }) => placeKey(networkId, addr)),
+      [...state.endpoints.values()].flatMap(endpoint =>
+        addressesOf(endpoint).map(addr => placeKey(endpoint.networkId, addr)),
+      ),
     );
     for (const key of state.leases.keys()) {
       if (used.has(key)) {
