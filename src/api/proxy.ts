@@ -119,8 +119,8 @@ export class EngineProxy {
       upstream.destroy();
     };
     client.on("error", close);
-    client.on("close", () => upstream.destroy());
-    upstream.on("close", () => client.destroy());
+    client.on("close", () => closeWritten(upstream));
+    upstream.on("close", () => closeWritten(client));
     upstream.on("error", error => {
       if (upstream.bytesRead === 0 && client.writable) {
         this.#logger.warn("engine does not answer", { error: error.message });
@@ -133,6 +133,13 @@ export class EngineProxy {
     });
     return client;
   }
+}
+
+/** The other end is gone: one that ended in order has said things that are on their way still. */
+function closeWritten(stream: Duplex): void {
+  const isOnItsWay = stream.writableEnded && !stream.writableFinished;
+  if (isOnItsWay) stream.once("finish", () => stream.destroy());
+  else stream.destroy();
 }
 
 type HeaderList = [string, string][];

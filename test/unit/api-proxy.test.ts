@@ -206,11 +206,18 @@ t.test("hijacked connections are tunnels, half-closes included", async t => {
   t.pass("the other half stayed open until it was done");
 });
 
-/** An Engine as it was before upgrades: it leaves HTTP behind without a word. */
-async function hijackingEngine(t: Test): Promise<{ socketPath: string; heads: string[] }> {
+/**
+ * An Engine as it was before upgrades: it leaves HTTP behind without a word. It gives back what it
+ * gets, says something `last`, and closes.
+ */
+async function hijackingEngine(
+  t: Test,
+  last = Buffer.alloc(0),
+): Promise<{ socketPath: string; heads: string[]; closed: string[] }> {
   const dir = mkdtempSync(join(tmpdir(), "hijacking-engine-"));
   const socketPath = join(dir, "docker.sock");
   const heads: string[] = [];
+  const closed: string[] = [];
   const server = net.createServer({ allowHalfOpen: true }, socket => {
     socket.on("error", () => socket.destroy());
     socket.once("data", (start: Buffer) => {
@@ -221,7 +228,8 @@ async function hijackingEngine(t: Test): Promise<{ socketPath: string; heads: st
       }
       heads.push(head);
       socket.write(`HTTP/1.1 200 OK\r\nContent-Type: ${RAW_STREAM}\r\n\r\n${body}`);
-      socket.pipe(socket);
+      socket.pipe(socket, { end: false });
+      socket.on("end", () => socket.end(last)).on("close", () => closed.push(head));
     });
   });
   await new Promise<void>(resolve => server.listen(socketPath, resolve));
@@ -229,7 +237,7 @@ async function hijackingEngine(t: Test): Promise<{ socketPath: string; heads: st
     server.close();
     rmSync(dir, { recursive: true, force: true });
   });
-  return { socketPath, heads };
+  return { socketPath, heads, closed };
 }
 
 const RAW_STREAM = "application/vnd.docker.raw-stream";
@@ -255,6 +263,26 @@ t.test("a client that takes the connection over without asking is joined to it",
     t.equal(await text, `HTTP/1.1 200 OK\r\nContent-Type: ${RAW_STREAM}\r\n\r\nbodytyped`, path);
     const head = `POST ${path} HTTP/1.1\r\nHost: d\r\nContent-Length: 4\r\nConnection: close`;
     t.equal(engine.heads.at(-1), head, "nothing else goes past us on this connection");
+  }
+});
+
+t.test("a slow reader that has closed its half gets all that the Engine has said", async t => {
+  const last = randomBytes(MIB - MIB / 8);
+  const engine = await hijackingEngine(t, last);
+  const api = await apiRig(controlRig(), engine.socketPath);
+  t.teardown(() => api.close());
+  for (const upgrade of ["", "Connection: Upgrade\r\nUpgrade: tcp\r\n"]) {
+    const client = net.connect({ path: api.socketPath, allowHalfOpen: true });
+    client.pause();
+    client.end(`POST /exec/b/start HTTP/1.1\r\nHost: d\r\n${upgrade}\r\n`);
+    await eventually(() => engine.closed.length > 0, { what: "the Engine to have closed" });
+    engine.closed.length = 0;
+    const chunks: Buffer[] = [];
+    client.on("data", (chunk: Buffer) => chunks.push(chunk));
+    client.resume();
+    await new Promise<void>(resolve => client.on("end", resolve).on("close", () => resolve()));
+    client.destroy();
+    t.ok(Buffer.concat(chunks).subarray(-last.length).equals(last), upgrade);
   }
 });
 
