@@ -26,6 +26,7 @@ import type { DaemonConfig } from "./config.ts";
 import { refuseEngineInSwarm } from "./engine-swarm.ts";
 import { foundCluster, newFounding } from "./founding.ts";
 import { removalAdvice } from "./leave-advice.ts";
+import { removeLeftContainers } from "./left-containers.ts";
 import { MembershipFiles } from "./membership-files.ts";
 import { movedState } from "./move.ts";
 import type { NodeState } from "./node-state.ts";
@@ -42,6 +43,8 @@ import { timeoutSignal } from "./timeout-signal.ts";
 const ALREADY_IN =
   'This node is already part of a swarm. Use "docker swarm leave" to leave this swarm and join ' +
   "another one.";
+const LOCKED_LEAVE =
+  "Swarm is encrypted and locked. Please unlock it first or use `--force` to ignore this message.";
 const NOT_IN = "This node is not part of a swarm";
 const JOIN_SLOW =
   "Timeout was reached before node joined. The attempt to join the swarm will continue in the " +
@@ -238,7 +241,7 @@ export class Lifecycle implements NodeLifecycle {
   leave(force: boolean, signal: AbortSignal): Promise<void> {
     return this.#change("leave", async () => {
       const running = this.#running;
-      if (this.#locked !== null && force) return this.#forget();
+      if (this.#locked !== null) return this.#leaveLocked(force, signal);
       if (running === null) throw new SwarmError("unavailable", NOT_IN);
       const { manager } = running.node;
       if (manager !== null && !force) {
@@ -253,6 +256,15 @@ export class Lifecycle implements NodeLifecycle {
       }
       await this.#forget();
     });
+  }
+
+  /** Its cluster cannot be told: no key opens the certificate that would say so. */
+  async #leaveLocked(force: boolean, signal: AbortSignal): Promise<void> {
+    if (!force) throw new SwarmError("unavailable", LOCKED_LEAVE);
+    const node = this.#identity.lockedName;
+    const { engineSocket } = this.#config;
+    if (node !== null) await removeLeftContainers(node, engineSocket, signal, this.#deps);
+    await this.#forget();
   }
 
   async backup(passphrase: string, signal: AbortSignal): Promise<AsyncIterable<Uint8Array>> {

@@ -3,7 +3,12 @@ import { join } from "node:path";
 import { isSwarmError, SwarmError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Identity, IdentitySource } from "../rpc/ports.ts";
-import { checkBundle, type Validity } from "./certificate.ts";
+import {
+  checkBundle,
+  nodeNameOfCertificate,
+  parseCertificate,
+  type Validity,
+} from "./certificate.ts";
 import { loadPrivateKey } from "./keys.ts";
 import {
   checkPrivateDir,
@@ -91,6 +96,12 @@ export class IdentityStore implements IdentitySource {
   /** There is an identity, and an unlock key is needed to use it. */
   get locked(): boolean {
     return this.#sealed !== null;
+  }
+
+  /** Whose locked identity it is, by its certificate; null when it is not locked. */
+  get lockedName(): { readonly nodeId: string; readonly clusterId: string } | null {
+    if (this.#sealed === null) return null;
+    return nodeNameOfCertificate(parseCertificate(this.#sealed.certPem, CERT));
   }
 
   /** What the private key on disk is sealed with; null = nothing. */

@@ -4,9 +4,12 @@ import t from "tap";
 import { silentLogger } from "../../src/base/logger.ts";
 import { KeyGuard } from "../../src/daemon/autolock.ts";
 import { loadDek, wrapDek } from "../../src/daemon/dek-file.ts";
+import { removeLeftContainers } from "../../src/daemon/left-containers.ts";
+import { realClock } from "../../src/system/real.ts";
 import { IdentityStore } from "../../src/tls/identity-store.ts";
 import { newUnlockKey, parseUnlockKey, unlockKeyBytes } from "../../src/tls/unlock-key.ts";
 import { eventually } from "../support/eventually.ts";
+import { FakeEngine } from "../support/fake-engine.ts";
 import { MemoryStore } from "../support/memory-store.ts";
 import { aCluster } from "../support/rows.ts";
 import { TestCa } from "../support/test-ca.ts";
@@ -53,6 +56,8 @@ t.test("the node's key is sealed, opened again, and renewed sealed", async t => 
 
   const locked = await IdentityStore.open({ dataDir }, deps);
   t.ok(locked.locked && locked.present);
+  const { nodeId, clusterId } = first;
+  t.match(locked.lockedName, { nodeId, clusterId }, "whose it is can be told all the same");
   t.throws(() => locked.current());
   t.throws(() => locked.unlock(newUnlockKey()), WRONG);
   t.ok(locked.locked);
@@ -123,4 +128,26 @@ t.test("a manager follows the cluster's unlock key", async t => {
   await t.rejects(loadDek(raftDir, key), WRONG, "nor the one for the old key");
   await become("");
   t.notOk((await IdentityStore.open({ dataDir }, deps)).locked);
+});
+
+t.test("the containers of a locked manager go when it leaves", async t => {
+  const engine = new FakeEngine();
+  await engine.start();
+  t.teardown(() => engine.close());
+  const asked: string[] = [];
+  engine.on("GET /containers/json", (request, response) => {
+    asked.push(decodeURIComponent(request.url ?? ""));
+    response.writeHead(200, { "Content-Type": "application/json" });
+    response.end('[{"Id":"c1"},{"Id":"gone"}]');
+  });
+  engine.on("DELETE /containers/c1", (_request, response) => response.writeHead(204).end());
+  const node = { nodeId: "n1", clusterId: "k1" };
+  const never = new AbortController().signal;
+  const parts = { clock: realClock, logger: silentLogger };
+  await removeLeftContainers(node, engine.socketPath, never, parts);
+  t.match(asked[0], /swarmd\.cluster\.id=k1.*com\.docker\.swarm\.node\.id=n1/);
+  const removed = engine.requests.filter(request => request.startsWith("DELETE"));
+  t.same(removed.sort(), ["DELETE /containers/c1", "DELETE /containers/gone"]);
+  await removeLeftContainers(node, "/nonexistent.sock", never, parts);
+  t.pass("without an Engine it leaves all the same");
 });
