@@ -51,6 +51,7 @@ function overlayOf(value: unknown): Pick<NodeDescription, "overlay"> {
     overlay: {
       addr: parseIp(addr) === null ? "" : addr,
       publicKey: WIREGUARD_KEY.test(publicKey) ? publicKey : "",
+      ...(fields["ipv6"] === true && { ipv6: true }),
       ...meshOf(fields),
       problem: clip(fields["problem"]),
     },

@@ -21,6 +21,8 @@ export interface OverlayHost {
   readonly addr: string;
   /** WireGuard public key, base64; empty: it cannot take part in encrypted networks. */
   readonly publicKey: string;
+  /** IPv6 addresses of its containers are there; absent: they are not, whatever the tables say. */
+  readonly ipv6?: true;
   /** Its ends of the encrypted mesh that are up. */
   readonly meshKeys?: readonly MeshKey[];
 }

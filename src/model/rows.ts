@@ -65,6 +65,8 @@ export interface OverlayCapability {
   readonly addr: string;
   /** WireGuard public key, base64; empty: no encrypted networks. */
   readonly publicKey: string;
+  /** Its containers can have IPv6 addresses; absent: they cannot. */
+  readonly ipv6?: true;
   /** Ends of the encrypted mesh that are up there; absent: none. */
   readonly meshKeys?: readonly MeshKey[];
   /** Ids of nodes, the first of them, that it reaches by an older generation's end still. */

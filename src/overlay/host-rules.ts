@@ -25,7 +25,8 @@ export class HostProgram {
   readonly #lane: Lane;
   #script = "";
   #listed: string | null = null;
-  #hadIpv6 = false;
+  /** Null: what a daemon before this one has left is not known. */
+  #hadIpv6: boolean | null = null;
 
   constructor(deps: HostProgramDeps) {
     this.#deps = deps;
@@ -63,7 +64,7 @@ export class HostProgram {
     const script = hostTableScript(rules);
     if (script === this.#script) return;
     await this.#deps.commands.run(["nft", "-f", "-"], script);
-    if (this.#hadIpv6 && !rules.ipv6) await this.#quietly(DELETE_TABLE6);
+    if (this.#hadIpv6 !== false && !rules.ipv6) await this.#quietly(DELETE_TABLE6);
     this.#hadIpv6 = rules.ipv6;
     this.#listed = null;
     const first = this.#script === "";
@@ -75,7 +76,7 @@ export class HostProgram {
   async remove(): Promise<void> {
     this.#script = "";
     await this.#quietly(["nft", "delete", "table", "ip", HOST_TABLE]);
-    if (this.#hadIpv6) await this.#quietly(DELETE_TABLE6);
+    if (this.#hadIpv6 !== false) await this.#quietly(DELETE_TABLE6);
     await this.#quietly(["ip", "link", "del", UPLINK.hostDevice]);
     for (const direction of ["-i", "-o"]) {
       const rule = [direction, UPLINK.hostDevice, "-j", "ACCEPT"];
@@ -99,13 +100,13 @@ export class HostProgram {
   }
 
   #programs(): readonly string[] {
-    return this.#hadIpv6 ? ["iptables", "ip6tables"] : ["iptables"];
+    return this.#hadIpv6 === true ? ["iptables", "ip6tables"] : ["iptables"];
   }
 
   async #list(): Promise<string> {
     try {
       let text = "";
-      for (const family of this.#hadIpv6 ? ["ip", "ip6"] : ["ip"]) {
+      for (const family of this.#hadIpv6 === true ? ["ip", "ip6"] : ["ip"]) {
         const command = ["nft", "-s", "list", "table", family, HOST_TABLE];
         text += await this.#deps.commands.run(command);
       }

@@ -256,6 +256,7 @@ export class Overlay implements TaskNetworks {
     const { publicKey, ends, lagging } = this.#mesh;
     return {
       ...{ addr, publicKey, problem: "" },
+      ...(this.#ipv6 && { ipv6: true }),
       ...(ends.length > 0 && { meshKeys: ends }),
       ...(lagging.length > 0 && { lagging }),
     };

@@ -55,7 +55,7 @@ function network(id: string, ingress = false, subnets = [SUBNET]): OverlayChange
 }
 
 function host(id: string, index: number, addr: string): OverlayChange {
-  const item: OverlayHost = { id, index, addr, publicKey: "" };
+  const item: OverlayHost = { id, index, addr, publicKey: "", ipv6: true };
   return { action: "update", kind: "host", item };
 }
 
@@ -476,6 +476,11 @@ t.test("both families are planned; one alone where the host has no IPv6", async 
   t.ok(batch.ipAdd.includes("route replace fd00:1::5/128 via fe80::53:ff:fe00:2 dev vx0 onlink"));
   t.ok(batch.ipAdd.includes("addr replace fd00:1::2/128 dev lo"));
   t.match(batch.nft, /add element ip6 sw be \{ fd00:1::2 \. 0 : fd00:1::5 \}/);
+  const old: OverlayHost = { id: "n2", index: 2, addr: "10.77.0.2", publicKey: "" };
+  table.apply([{ action: "update", kind: "host", item: old }], false);
+  const there = planNetwork(table, "net", FACTS);
+  t.same([...(there?.routes.keys() ?? [])], ["10.0.1.5"], "nor where the other host has none");
+  t.same(there?.vips.get("fd00:1::2"), []);
   const without = planNetwork(table, "net", { ...FACTS, ipv6: false });
   t.same(without?.families, ["ipv4"]);
   t.same([...(without?.routes.keys() ?? [])], ["10.0.1.5"]);

@@ -249,9 +249,12 @@ function same(a: object, b: object): boolean {
 function hostOf(node: Node): OverlayHost | null {
   const overlay = node.description?.overlay;
   if (node.overlayIndex === undefined || overlay === undefined || overlay.addr === "") return null;
-  const { addr, publicKey, meshKeys } = overlay;
-  const host = { id: node.id, index: node.overlayIndex, addr, publicKey };
-  return meshKeys === undefined ? host : { ...host, meshKeys };
+  const { addr, publicKey, ipv6, meshKeys } = overlay;
+  return {
+    ...{ id: node.id, index: node.overlayIndex, addr, publicKey },
+    ...(ipv6 === true && { ipv6 }),
+    ...(meshKeys !== undefined && { meshKeys }),
+  };
 }
 
 function networkOf(view: StateView, network: Network): OverlayNetwork {

@@ -101,7 +101,8 @@ export function planNetwork(
     .filter(gateway => facts.ipv6 || familyOf(gateway) === "ipv4");
   const there = new Set(gateways.map(familyOf));
   const families = FAMILIES.filter(family => there.has(family));
-  const endpoints = placesOf(rows.endpoints.values(), there);
+  const ipv4Only = new Set(others.filter(host => host.ipv6 !== true).map(host => host.id));
+  const endpoints = placesOf(rows.endpoints.values(), there, ipv4Only);
   return {
     networkId,
     tunnel,
@@ -119,12 +120,15 @@ export function planNetwork(
 function placesOf(
   endpoints: Iterable<OverlayEndpoint>,
   families: ReadonlySet<IpFamily>,
+  ipv4Only: ReadonlySet<string>,
 ): readonly Place[] {
   const places: Place[] = [];
   for (const endpoint of endpoints) {
     const { nodeId, serviceId, serving } = endpoint;
     for (const addr of addressesOf(endpoint)) {
-      if (families.has(familyOf(addr))) places.push({ nodeId, serviceId, serving, addr });
+      const family = familyOf(addr);
+      if (!families.has(family) || (family === "ipv6" && ipv4Only.has(nodeId))) continue;
+      places.push({ nodeId, serviceId, serving, addr });
     }
   }
   return places;
