@@ -66,7 +66,9 @@ export class HostProgram {
     await this.#deps.commands.run(["nft", "-f", "-"], script);
     if (this.#hadIpv6 !== false && !rules.ipv6) await this.#quietly(DELETE_TABLE6);
     this.#hadIpv6 = rules.ipv6;
-    this.#listed = null;
+    // Read at once: a change by other hands before the first audit is one too.
+    const listed = await this.#list();
+    this.#listed = listed === "" ? null : listed;
     const first = this.#script === "";
     this.#script = script;
     if (first && rules.addr !== "") await this.#openForwarding();

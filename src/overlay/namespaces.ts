@@ -268,7 +268,7 @@ export class Namespaces {
     return text.split("\n").filter(line => line !== "").length;
   }
 
-  /** The rules of its table as text that is the same however the kernel orders elements. */
+  /** Its tables, as nft lists them. Throws when one is not there. */
   async rules({ networkId, ingress, families }: NetworkPlan): Promise<string> {
     const table = ingress ? INGRESS_TABLE : VIP_TABLE;
     let text = "";
@@ -276,7 +276,7 @@ export class Namespaces {
       const which = ["table", tableFamily(family), table];
       text += await this.#inside(networkId, ["nft", "-s", "list", ...which]);
     }
-    return inOrder(text);
+    return text;
   }
 
   #ip(networkId: string, args: readonly string[]): Promise<string> {

@@ -1,6 +1,7 @@
 import type { Logger } from "../base/logger.ts";
 import { familyOf } from "../model/ip.ts";
 import type { AuditLog } from "./audit-log.ts";
+import { judgeRules, type RuleBase } from "./core/listing.ts";
 import { namespaceOf } from "./core/names.ts";
 import { type NetworkPlan, type PlanFacts, planNetwork, type TunnelConfig } from "./core/plan.ts";
 import { diffNetwork, isEmpty, nothingYet, type Programmed } from "./core/program.ts";
@@ -27,8 +28,8 @@ export interface NetworkProgramsDeps extends LaneDeps {
 interface Program {
   readonly plan: NetworkPlan;
   readonly programmed: Programmed;
-  /** What `nft list table` said when the rules were right; null: not asked since. */
-  ruleText: string | null;
+  /** What its tables had besides elements when they were loaded. */
+  readonly base: RuleBase;
 }
 
 /** Keeps the namespace of each network as its plan says. */
@@ -123,8 +124,8 @@ export class NetworkPrograms {
     if (program.plan.ingress && !(await namespaces.hasUplink(networkId))) return "its uplink";
     const text = await namespaces.rules(program.plan).catch(() => "");
     if (text === "") return "its rules are gone";
-    if (program.ruleText === null) program.ruleText = text;
-    return text === program.ruleText ? null : "its rules";
+    const { plan, programmed, base } = program;
+    return judgeRules(text, programmed.rules, plan.families, base).wrong;
   }
 
   async #sync(networkId: string): Promise<void> {
@@ -142,22 +143,17 @@ export class NetworkPrograms {
     if (adopted) await this.#deps.onAdopted(plan);
     const { batch, next } = diffNetwork(programmed, plan, adopted);
     if (!isEmpty(batch)) await this.#deps.namespaces.apply(networkId, batch);
-    const ruleText = await this.#ruleText(plan, adopted || batch.nft !== "", known);
-    this.#programs.set(networkId, { plan, programmed: next, ruleText });
+    const base = known?.base ?? (await this.#baseOf(plan, next));
+    this.#programs.set(networkId, { plan, programmed: next, base });
     this.#unsure.delete(networkId);
     await this.#serveNames(plan);
     this.#deps.onProgrammed(networkId);
   }
 
-  /** Right after they were loaded the rules are what they should be. */
-  async #ruleText(
-    plan: NetworkPlan,
-    changed: boolean,
-    known: Program | undefined,
-  ): Promise<string | null> {
-    if (!changed) return known?.ruleText ?? null;
-    // The first text is read at once; later ones when an audit comes, since big tables take time.
-    return known === undefined ? this.#deps.namespaces.rules(plan) : null;
+  /** Right after they were loaded the tables are what they should be. */
+  async #baseOf(plan: NetworkPlan, { rules }: Programmed): Promise<RuleBase> {
+    const text = await this.#deps.namespaces.rules(plan);
+    return judgeRules(text, rules, plan.families, null).base;
   }
 
   /** What is there, or a namespace just made. */
