@@ -1,4 +1,5 @@
 import { NETWORK_LABEL_PREFIX, validateNetworkLabel } from "./network-labels.ts";
+import { PUBLISH_ADDRESS_LABEL, parsePublishAddresses } from "./publish-address.ts";
 import type { Labels } from "./service-spec.ts";
 import { refusal } from "./validate-errors.ts";
 
@@ -23,6 +24,12 @@ function oneOf(...values: readonly string[]): Pick<LabelRule, "allowed" | "accep
 /** The labels a service may carry to ask for what Docker's API has no field for. */
 export const SERVICE_LABELS: readonly LabelRule[] = [
   { key: "swarmd.placement.strategy", ...oneOf("spread", "binpack", "random") },
+  {
+    key: PUBLISH_ADDRESS_LABEL,
+    allowed:
+      "IP addresses or networks with commas between them, for one published port as PORT=ADDRESS",
+    accepts: value => parsePublishAddresses(value) !== null,
+  },
   {
     key: "swarmd.restart.backoff",
     allowed: "on, off, or the longest delay as a duration such as 90s or 10m",

@@ -66,6 +66,8 @@ export interface OverlayPort {
   readonly protocol: PortProtocol;
   readonly published: number;
   readonly target: number;
+  /** The hosts' addresses, or networks of them, at which it answers; absent: all. */
+  readonly at?: readonly string[];
 }
 
 /** A service as it is known on one network. */

@@ -1,6 +1,7 @@
 import { SwarmError } from "../base/errors.ts";
 import { validateServiceLabels } from "./labels.ts";
 import { validateNetworkLabels } from "./network-labels.ts";
+import { validatePublishAddresses } from "./publish-address.ts";
 import {
   type ContainerSpec,
   type EndpointSpec,
@@ -221,6 +222,7 @@ export function validateServiceSpec(spec: ServiceSpec): void {
   validateEndpoint(spec.EndpointSpec ?? {});
   validateServiceLabels(spec.Labels);
   validateNetworkLabels(spec);
+  validatePublishAddresses(spec);
 }
 
 /** Above the largest signed 64-bit number: a negative one to swarm mode. */

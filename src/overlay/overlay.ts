@@ -348,7 +348,9 @@ export class Overlay implements TaskNetworks {
   #hostRules(): HostRules {
     const plans = this.#programs.ids().flatMap(id => this.#programs.planOf(id) ?? []);
     const ingress = plans.find(plan => plan.ingress);
-    const ports = [...(ingress?.ports.keys() ?? [])].sort();
+    const ports = [...(ingress?.ports ?? [])]
+      .map(([key, { at }]) => ({ key, at }))
+      .sort((a, b) => (a.key < b.key ? -1 : 1));
     const addr = ingress === undefined ? "" : this.#options.addr;
     const ipv6 = ingress?.families.includes("ipv6") ?? false;
     return { addr, ipv6, ports, guardedPort: ENCRYPTED_PORT };

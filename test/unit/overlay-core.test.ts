@@ -286,7 +286,7 @@ t.test("the ingress network is here only for published ports or containers", asy
   table.apply([service("net", "s1", "", ports), endpoint("net", "t1")], false);
   t.same(
     planNetwork(table, "net", FACTS)?.ports,
-    new Map([["tcp . 8080", { target: 80, backends: ["10.0.1.9"] }]]),
+    new Map([["tcp . 8080", { target: 80, backends: ["10.0.1.9"], at: [] }]]),
   );
 });
 
@@ -346,7 +346,12 @@ t.test("what ip and bridge say is understood", async t => {
 t.test("the host's rules", async t => {
   const off = hostTableScript({ addr: "", ipv6: false, ports: [], guardedPort: 0 });
   t.notMatch(off, /chain/);
-  const rules = { addr: "10.77.0.1", ipv6: false, ports: ["tcp . 80"], guardedPort: 4_790 };
+  const rules = {
+    addr: "10.77.0.1",
+    ipv6: false,
+    ports: [{ key: "tcp . 80", at: [] }],
+    guardedPort: 4_790,
+  };
   const on = hostTableScript(rules);
   t.notMatch(on, /ip6/);
   t.match(on, /elements = \{ tcp \. 80 \}/);
@@ -355,6 +360,15 @@ t.test("the host's rules", async t => {
   const both = hostTableScript({ ...rules, ipv6: true });
   t.ok(both.startsWith(on), "IPv6 has a table of its own");
   t.match(both, /ip6 saddr ::1 snat to fd53:7761:726d::1/);
+  const at = ["10.77.0.0/24", "127.0.0.1", "::1"];
+  const placed = hostTableScript({ ...rules, ipv6: true, ports: [{ key: "tcp . 443", at }] });
+  t.match(
+    placed,
+    /pub_at .*ipv4_addr; flags interval; elements = \{ tcp \. 443 \. 10\.77\.0\.0\/24, /,
+  );
+  t.match(placed, /pub_at .*ipv6_addr; flags interval; elements = \{ tcp \. 443 \. ::1 \}/);
+  t.notMatch(placed, /elements = \{ tcp \. 443 \}/, "and nowhere else");
+  t.match(placed, /th dport \. ip daddr @pub_at dnat to 169\.254\.254\.2/);
 });
 
 function query(name: string, type: number, extra: readonly number[] = []): Uint8Array {

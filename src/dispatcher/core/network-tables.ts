@@ -14,8 +14,9 @@ import {
   type OverlayService,
   overlayItemId,
 } from "../../model/overlay.ts";
+import { publishAddresses } from "../../model/publish-address.ts";
 import type { Network, Node, Service, Task } from "../../model/rows.ts";
-import type { PortConfig, ServiceSpec } from "../../model/service-spec.ts";
+import type { Labels, PortConfig, ServiceSpec } from "../../model/service-spec.ts";
 import { compareTaskStates, isTerminal, isWanted } from "../../model/task-state.ts";
 import type { StateView } from "../../model/view.ts";
 
@@ -199,7 +200,7 @@ export class NetworkTables {
   #serviceItems(service: Service): OverlayService[] {
     if (service.pendingDelete) return [];
     const { spec, endpoint } = service;
-    const ports = endpoint.ports.flatMap(publishedPort);
+    const ports = endpoint.ports.flatMap(port => publishedPort(port, spec.Labels));
     const targets = networksOf(spec).map(({ Target = "", Aliases = [] }) => ({
       networkId: Target,
       aliases: Aliases,
@@ -280,10 +281,12 @@ function networksOf(spec: ServiceSpec): NonNullable<ServiceSpec["Networks"]> {
   return own.length > 0 ? own : (spec.Networks ?? []);
 }
 
-function publishedPort(port: PortConfig): OverlayPort[] {
+function publishedPort(port: PortConfig, labels: Labels | undefined): OverlayPort[] {
   const published = port.PublishedPort ?? 0;
   if (port.PublishMode === "host" || published === 0) return [];
-  return [{ protocol: port.Protocol ?? "tcp", published, target: port.TargetPort ?? 0 }];
+  const at = publishAddresses(labels, published);
+  const found = { protocol: port.Protocol ?? "tcp", published, target: port.TargetPort ?? 0 };
+  return [at.length === 0 ? found : { ...found, at }];
 }
 
 /** The networks that a task keeps its node busy with; none before it is placed or once it ended. */

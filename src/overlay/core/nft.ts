@@ -127,14 +127,21 @@ export function zoneElement(index: number): string {
   return `${hostMac(index)} : ${index}`;
 }
 
+export interface HostPort {
+  /** "tcp . 8080". */
+  readonly key: string;
+  /** Addresses of hosts, or networks of them, at which it answers; empty: all. */
+  readonly at: readonly string[];
+}
+
 /** What the host's own namespace is to hold. */
 export interface HostRules {
   /** Address that stands for this host's own clients; empty: ingress is off here. */
   readonly addr: string;
   /** Published ports answer on IPv6 addresses too. */
   readonly ipv6: boolean;
-  /** "tcp . 8080" of each published port, sorted. */
-  readonly ports: readonly string[];
+  /** Published ports, sorted. */
+  readonly ports: readonly HostPort[];
   /** UDP port of encrypted tunnels that nothing but the mesh's devices may use; 0: none. */
   readonly guardedPort: number;
 }
@@ -151,10 +158,9 @@ export function hostTableScript(rules: HostRules): string {
 function publishChains({ addr, ports }: HostRules): readonly string[] {
   if (addr === "") return [];
   const { hostDevice, innerAddr, net } = UPLINK;
-  const published = "fib daddr type local meta l4proto . th dport @pub";
   return [
-    ...publishedSet(ports),
-    ...publishHooks(published, innerAddr),
+    ...publishedSets("ipv4", ports),
+    ...publishHooks(matchesOf("ipv4", ports), innerAddr),
     "chain post {",
     "  type nat hook postrouting priority srcnat - 5;",
     `  oifname "${hostDevice}" ct mark ${OWN_CONTAINER_MARK} snat to ${addr}`,
@@ -172,10 +178,10 @@ function publishChains({ addr, ports }: HostRules): readonly string[] {
 function publishChains6({ addr, ports }: HostRules): readonly string[] {
   if (addr === "") return [];
   const { hostDevice, hostAddr6, innerAddr6 } = UPLINK;
-  const published = "ip6 daddr != fe80::/10 fib daddr type local meta l4proto . th dport @pub";
+  const matches = matchesOf("ipv6", ports).map(match => `ip6 daddr != fe80::/10 ${match}`);
   return [
-    ...publishedSet(ports),
-    ...publishHooks(published, innerAddr6),
+    ...publishedSets("ipv6", ports),
+    ...publishHooks(matches, innerAddr6),
     "chain post {",
     "  type nat hook postrouting priority srcnat - 5;",
     `  oifname "${hostDevice}" ct mark ${OWN_CONTAINER_MARK} snat to ${hostAddr6}`,
@@ -185,25 +191,48 @@ function publishChains6({ addr, ports }: HostRules): readonly string[] {
   ];
 }
 
-function publishedSet(ports: readonly string[]): readonly string[] {
-  const elements = ports.length === 0 ? "" : ` elements = { ${ports.join(", ")} }`;
-  return [`set pub { type inet_proto . inet_service;${elements}`, "}"];
+/** Elements of `pub_at`: ports that answer at some addresses only. */
+function placedPorts(family: IpFamily, ports: readonly HostPort[]): readonly string[] {
+  return ports.flatMap(({ key, at }) =>
+    at.filter(place => familyOf(place) === family).map(place => `${key} . ${place}`),
+  );
 }
 
-function publishHooks(published: string, innerAddr: string): readonly string[] {
-  const own = ENGINE_BRIDGES.map(
-    device =>
-      `  iifname "${device}" ${published} ct mark set ${OWN_CONTAINER_MARK} dnat to ${innerAddr}`,
+function publishedSets(family: IpFamily, ports: readonly HostPort[]): readonly string[] {
+  const everywhere = ports.filter(({ at }) => at.length === 0).map(({ key }) => key);
+  const placed = placedPorts(family, ports);
+  const elements = (list: readonly string[]): string =>
+    list.length === 0 ? "" : ` elements = { ${list.join(", ")} }`;
+  const pub = [`set pub { type inet_proto . inet_service;${elements(everywhere)}`, "}"];
+  if (placed.length === 0) return pub;
+  const type = `type inet_proto . inet_service . ${WORDS[family].addr}; flags interval;`;
+  return [...pub, `set pub_at { ${type}${elements(placed)}`, "}"];
+}
+
+/** What tells a connection to a published port. */
+function matchesOf(family: IpFamily, ports: readonly HostPort[]): readonly string[] {
+  const toPort = "fib daddr type local meta l4proto . th dport";
+  const placed = placedPorts(family, ports).length > 0;
+  const at = `${toPort} . ${WORDS[family].ip} daddr @pub_at`;
+  return [`${toPort} @pub`, ...(placed ? [at] : [])];
+}
+
+function publishHooks(matches: readonly string[], innerAddr: string): readonly string[] {
+  const own = ENGINE_BRIDGES.flatMap(device =>
+    matches.map(
+      match =>
+        `  iifname "${device}" ${match} ct mark set ${OWN_CONTAINER_MARK} dnat to ${innerAddr}`,
+    ),
   );
   return [
     "chain pre {",
     "  type nat hook prerouting priority dstnat - 5;",
     ...own,
-    `  ${published} dnat to ${innerAddr}`,
+    ...matches.map(match => `  ${match} dnat to ${innerAddr}`),
     "}",
     "chain out {",
     "  type nat hook output priority -105;",
-    `  oifname != "${UPLINK.hostDevice}" ${published} dnat to ${innerAddr}`,
+    ...matches.map(match => `  oifname != "${UPLINK.hostDevice}" ${match} dnat to ${innerAddr}`),
     "}",
   ];
 }

@@ -23,6 +23,8 @@ export interface TunnelConfig {
 export interface PublishedPort {
   readonly target: number;
   readonly backends: readonly string[];
+  /** Addresses of hosts, or networks of them, at which it answers; empty: all. */
+  readonly at: readonly string[];
 }
 
 /**
@@ -214,9 +216,9 @@ function portsOf(
   if (!rows.network.ingress) return ports;
   const servers = byService(endpoints);
   for (const service of byAge(rows.services.values())) {
-    for (const { protocol, published, target } of service.ports) {
+    for (const { protocol, published, target, at = [] } of service.ports) {
       const backends = servers.get(service.serviceId) ?? [];
-      ports.set(`${protocol} . ${published}`, { target, backends });
+      ports.set(`${protocol} . ${published}`, { target, backends, at });
     }
   }
   return ports;

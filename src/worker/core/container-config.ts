@@ -1,3 +1,4 @@
+import { publishAddresses } from "../../model/publish-address.ts";
 import type {
   ContainerSpec,
   GenericResourceSpec,
@@ -167,13 +168,18 @@ function exposedPorts(ports: readonly PortConfig[]): Partial<ContainerCreateBody
   return { ExposedPorts: Object.fromEntries(ports.map(port => [portKey(port), {}])) };
 }
 
-function portBindings(ports: readonly PortConfig[]): Readonly<Record<string, unknown>> {
+function portBindings(
+  ports: readonly PortConfig[],
+  labels: Labels | undefined,
+): Readonly<Record<string, unknown>> {
   if (ports.length === 0) return {};
-  const bindings: Record<string, { HostPort: string }[]> = {};
+  const bindings: Record<string, { HostPort: string; HostIp?: string }[]> = {};
   for (const port of ports) {
     const published = port.PublishedPort ?? 0;
     const binding = { HostPort: published === 0 ? "" : String(published) };
-    bindings[portKey(port)] = [...(bindings[portKey(port)] ?? []), binding];
+    const at = publishAddresses(labels, published);
+    const all = at.length === 0 ? [binding] : at.map(HostIp => ({ ...binding, HostIp }));
+    bindings[portKey(port)] = [...(bindings[portKey(port)] ?? []), ...all];
   }
   return { PortBindings: bindings };
 }
@@ -199,7 +205,7 @@ function hostConfig(
   ];
   return {
     RestartPolicy: { Name: "no" },
-    ...portBindings(hostPorts(work)),
+    ...portBindings(hostPorts(work), work.assigned.spec.Labels),
     ...(mounts.length > 0 && { Mounts: mounts }),
     ...resources(template, container),
     ...isolation(container),
