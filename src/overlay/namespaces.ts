@@ -1,10 +1,17 @@
 import { stat } from "node:fs/promises";
-import { errorMessage } from "../base/errors.ts";
+import { errorMessage, SwarmError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
 import { familyOf, type IpFamily } from "../model/ip.ts";
 import { addressesOf } from "../model/overlay.ts";
 import type { Commands } from "./commands.ts";
-import { parseFdb, parseLink, parseNeighbours, parseRoutes, parseVips } from "./core/actual.ts";
+import {
+  parseFdb,
+  parseLink,
+  parseNeighbours,
+  parseRoutes,
+  parseVips,
+  vxlanOf,
+} from "./core/actual.ts";
 import { hostMac, hostPrefix, namespaceOf, TUNNEL_DEVICE, UPLINK } from "./core/names.ts";
 import { INGRESS_TABLE, tableFamily, VIP_TABLE } from "./core/nft.ts";
 import type { NetworkPlan } from "./core/plan.ts";
@@ -120,13 +127,28 @@ export class Namespaces {
     await this.#batch("ip", null, [
       `link add ${outside} mtu ${mtu} type vxlan id ${vni} local ${localAddr} dstport ${port} nolearning`,
       `link set ${outside} netns ${ns}`,
-    ]);
+    ]).catch((error: unknown) => this.#explain(error, vni));
     await this.#batch("ip", networkId, [
       `link set ${outside} name ${TUNNEL_DEVICE}`,
       `link set ${TUNNEL_DEVICE} address ${hostMac(tunnel.index)}`,
       `link set ${TUNNEL_DEVICE} up`,
     ]);
     await this.#inside(networkId, ["sh", "-e", "-c", TUNNEL_SYSCTLS]);
+  }
+
+  /** Who has the number is what there is to do something about. */
+  async #explain(error: unknown, vni: number): Promise<never> {
+    if (!errorMessage(error).includes("already exists")) throw error;
+    const links = await this.#commands.run(["ip", "-j", "-d", "link", "show", "type", "vxlan"]);
+    const holder = vxlanOf(links, vni) || "in a network namespace of others";
+    throw new SwarmError(
+      "failed_precondition",
+      `VXLAN id ${vni} is in use on this host by the device ${holder}: delete that device, or ` +
+        "create the network with another id " +
+        "(--opt com.docker.network.driver.overlay.vxlanid_list=NUMBER)",
+      {},
+      error,
+    );
   }
 
   async remove(networkId: string): Promise<void> {

@@ -1,5 +1,5 @@
 import { withSignal } from "../base/async.ts";
-import { type Clock, sleep } from "../base/clock.ts";
+import { type Clock, sleep, type Timer } from "../base/clock.ts";
 import { errorMessage, SwarmError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
 import type { AssignedTask } from "../model/assignment.ts";
@@ -29,6 +29,8 @@ import type { Sandboxes } from "./sandboxes.ts";
 /** How long a network may take to come here for a plain container. */
 const ATTACH_TIMEOUT_MS = 5_000;
 const ATTACH_POLL_MS = 20;
+/** How long a network may fail to come about before its task does. */
+const READY_TIMEOUT_MS = 10_000;
 /** How long a task that is to be stopped keeps its open connections. */
 const QUIESCE_TIMEOUT_MS = 3_000;
 const QUIESCE_POLL_MS = 100;
@@ -202,8 +204,28 @@ export class TaskPlaces {
       throw new SwarmError("failed_precondition", text);
     }
     if (network.encrypted) await withSignal(this.#deps.meshKeeper.request(), signal);
-    await withSignal(this.#deps.programs.sync(networkId), signal);
+    await this.#programmed(network, signal);
     return this.#deps.ipv6() ? network : { ...network, subnets: network.subnets.filter(isV4) };
+  }
+
+  /** What fails for so long fails the task too: another node may do, and somebody must hear. */
+  async #programmed({ id, name }: OverlayNetwork, signal: AbortSignal): Promise<void> {
+    const { clock, programs } = this.#deps;
+    const over = new AbortController();
+    const check = (): Timer =>
+      clock.setTimer("network", READY_TIMEOUT_MS, () => {
+        const problem = programs.problems().get(id) ?? "";
+        timer = check();
+        if (problem === "") return;
+        const text = `network ${name} cannot be made on this node: ${problem}`;
+        over.abort(new SwarmError("failed_precondition", text));
+      });
+    let timer = check();
+    try {
+      await withSignal(programs.sync(id), AbortSignal.any([signal, over.signal]));
+    } finally {
+      timer.cancel();
+    }
   }
 
   async #keepNameservers(

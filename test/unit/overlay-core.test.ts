@@ -6,6 +6,7 @@ import {
   parseLink,
   parseNeighbours,
   parseRoutes,
+  vxlanOf,
 } from "../../src/overlay/core/actual.ts";
 import {
   encodeAnswer,
@@ -321,6 +322,8 @@ t.test("what ip and bridge say is understood", async t => {
     mtu: 1450,
   });
   t.equal(parseLink(""), null);
+  t.equal(vxlanOf(JSON.stringify(link), 4_097), "vx0");
+  t.equal(vxlanOf(JSON.stringify(link), 5_000), "");
   const routes = [
     { dst: "10.0.1.5", gateway: hostGateway(2), dev: "vx0", flags: ["onlink"] },
     { dst: "10.0.1.3", dev: "vabc", scope: "link" },

@@ -31,6 +31,14 @@ export function parseLink(json: string): TunnelConfig | null {
   };
 }
 
+/** `ip -j -d link show type vxlan`: the device of that number; empty when there is none. */
+export function vxlanOf(json: string, vni: number): string {
+  const found = rowsOf(json).find(
+    row => objectAt(objectAt(row, "linkinfo"), "info_data")["id"] === vni,
+  );
+  return String(found?.["ifname"] ?? "");
+}
+
 /** `ip -j route show`, `ip -j -6 route show`: addresses that other hosts have, by the host's index. */
 export function parseRoutes(json: string): ReadonlyMap<string, number> {
   const routes = new Map<string, number>();
