@@ -110,13 +110,17 @@ export class SharedNetworks {
   }
 }
 
-/** The URL with other values of one filter; without it for null. The filters must be readable. */
+/**
+ * The URL with other values of one filter; without it for null. The filters must be readable, and
+ * keep their form: the Engine takes lists or maps, not both at once.
+ */
 export function withFilter(url: string, name: string, values: readonly string[] | null): string {
   const at = url.indexOf("?");
   const query = new URLSearchParams(at < 0 ? "" : url.slice(at + 1));
   const filters = { ...(JSON.parse(query.get("filters") ?? "{}") as Record<string, unknown>) };
   if (values === null) delete filters[name];
-  else filters[name] = values;
+  else if (Array.isArray(filters[name])) filters[name] = values;
+  else filters[name] = Object.fromEntries(values.map(value => [value, true]));
   query.set("filters", JSON.stringify(filters));
   return `${at < 0 ? url : url.slice(0, at)}?${query.toString()}`;
 }

@@ -475,9 +475,12 @@ t.test("the Engine's part of a network of the cluster is the cluster's network",
   engine.on("GET /containers/json", note);
   engine.on(`POST /networks/${engineId}/disconnect`, note);
   await ask("GET", `/containers/json?filters=${encodeURIComponent(`{"network":["${Id}"]}`)}`);
+  const both = `{"network":{"${Id}":true},"label":{"a":true}}`;
+  await ask("GET", `/containers/json?filters=${encodeURIComponent(both)}`);
   await ask("POST", `/networks/${Id}/disconnect`, { json: { Container: "c1" } });
   t.match(asked, [
     `/containers/json?filters={"network":["${engineId}"]}`,
+    `/containers/json?filters={"network":{"${engineId}":true},"label":{"a":true}}`,
     `/networks/${engineId}/disconnect`,
   ]);
   const event = { Type: "network", Action: "connect", Actor: { ID: engineId } };
