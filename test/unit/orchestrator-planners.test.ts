@@ -14,7 +14,7 @@ import { reaperPlanner } from "../../src/orchestrator/core/reaper.ts";
 import { servicePlanner } from "../../src/orchestrator/core/service-planner.ts";
 import { MAX_CHANGES_PER_TRANSACTION } from "../../src/state/core/transaction-codec.ts";
 import { MemoryStore } from "../support/memory-store.ts";
-import { aNode, aService, aStatus, aTask, createService } from "../support/rows.ts";
+import { aNetwork, aNode, aService, aStatus, aTask, createService } from "../support/rows.ts";
 import { SimCluster } from "../support/sim-cluster.ts";
 
 function spec(image: string, replicas: number, update: UpdateConfig = {}): ServiceSpec {
@@ -199,6 +199,35 @@ t.test("whatever happens, plans keep the rules, are idempotent, and the cluster 
     ),
     { numRuns: 40 },
   );
+  t.end();
+});
+
+t.test("a rollback gives the service the virtual address that its label asks for", t => {
+  const sim = new SimCluster(11);
+  sim.addNodes(1);
+  const subnets = [{ subnet: "10.4.0.0/24", gateway: "10.4.0.1" }];
+  const network = aNetwork({ id: "net", spec: { Name: "net", Driver: "overlay" }, subnets });
+  sim.store.put({ op: "create", table: "networks", row: network });
+  const on = (image: string, vip: string): ServiceSpec => ({
+    ...spec(image, 1, { FailureAction: "rollback", Monitor: 60 * NS_PER_S }),
+    TaskTemplate: { ContainerSpec: { Image: image }, Networks: [{ Target: "net" }] },
+    Labels: { "swarmd.network.net.vip": vip },
+  });
+  const vips = (): readonly string[] =>
+    sim.store.view
+      .table("services")
+      .get("web")
+      ?.endpoint.virtualIps.map(({ addr }) => addr) ?? [];
+  sim.addService("web", on("v1", "10.4.0.7"));
+  rest(sim, 5);
+  sim.updateService("web", on("v2", "10.4.0.8"));
+  const fields = { allocated: false };
+  sim.store.put({ op: "patch", table: "services", id: "web", fields });
+  rest(sim, 5);
+  t.same([imagesOf(sim, "web"), vips()], [["v2"], ["10.4.0.8/24"]]);
+  sim.failOne();
+  rest(sim, 10);
+  t.same([imagesOf(sim, "web"), vips()], [["v1"], ["10.4.0.7/24"]]);
   t.end();
 });
 

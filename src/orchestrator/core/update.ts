@@ -1,3 +1,4 @@
+import { networkLabelsOf } from "../../model/network-labels.ts";
 import type { Service, Task, UpdateState } from "../../model/rows.ts";
 import { isTerminal, isWanted } from "../../model/task-state.ts";
 import { deepEqual } from "./deep-equal.ts";
@@ -222,7 +223,8 @@ function rollBack(draft: ServiceDraft, reason: string): void {
   const sameAddresses =
     deepEqual(spec.EndpointSpec, previousSpec.EndpointSpec) &&
     deepEqual(spec.TaskTemplate?.Networks, previousSpec.TaskTemplate?.Networks) &&
-    deepEqual(spec.Networks, previousSpec.Networks);
+    deepEqual(spec.Networks, previousSpec.Networks) &&
+    deepEqual(networkLabelsOf(spec.Labels), networkLabelsOf(previousSpec.Labels));
   const message = `update rolled back due to ${reason}`;
   draft.setSpec(previousSpec, {
     previousSpec: null,
