@@ -175,7 +175,16 @@ export const worldArb = fc.record({
 });
 
 export const stepArb = fc.record({
-  kind: fc.constantFrom("status", "status", "unwanted", "delete", "node", "node-rm", "plan"),
+  kind: fc.constantFrom(
+    "status",
+    "status",
+    "unwanted",
+    "delete",
+    "node",
+    "node-rm",
+    "node-add",
+    "plan",
+  ),
   pick: fc.nat(),
   state: fc.constantFrom<TaskState>("running", "complete", "failed", "orphaned"),
 });
@@ -187,6 +196,11 @@ export function stepChanges(view: StateView, { kind, pick, state }: Step): Chang
   const nodes = [...view.table("nodes").all()];
   const task = tasks[pick % Math.max(1, tasks.length)];
   const node = nodes[pick % Math.max(1, nodes.length)];
+  if (kind === "node-add") {
+    const known = view.table("nodes").get(`n${pick % 9}`) !== undefined;
+    const sketch = { cpus: 4, gib: 4, gpus: 1, zone: "a", usable: true };
+    return known ? [] : nodeChanges(sketch, pick % 9);
+  }
   if (task !== undefined) {
     const { id } = task;
     if (kind === "status") return [{ op: "taskStatus", id, status: aStatus(state) }];

@@ -41,6 +41,8 @@ export class ClusterTracker {
   /** Nodes behind this id have never been read; null = none. */
   #unreadAfter: string | null = null;
   #ids: string[] = [];
+  /** The infos in the order of `#ids`; a hole where a node has never been read. */
+  #inOrder: (NodeInfo | undefined)[] = [];
   #claimed: Claimed[] = [];
   /** Null when places have shifted since: made anew when it is needed. */
   #levels: NodeLevels | null = null;
@@ -72,13 +74,13 @@ export class ClusterTracker {
   levels(): NodeLevels {
     if (this.#levels !== null) return this.#levels;
     const levels = new NodeLevels(this.#ids.length);
-    for (const [place, id] of this.#ids.entries()) {
-      const info = this.#infos.get(id);
+    this.#levels = levels;
+    for (let place = 0; place < this.#inOrder.length; place++) {
+      const info = this.#inOrder[place];
       if (info === undefined) continue;
       info.place = place;
       levels.move(place, info.tasks);
     }
-    this.#levels = levels;
     return levels;
   }
 
@@ -101,9 +103,10 @@ export class ClusterTracker {
     this.touched.clear();
     this.#stale.clear();
     this.#ids = [];
-    this.#levels = null;
     this.#unreadAfter = "";
     for (const { id } of view.table("nodes").all()) this.#ids.push(id);
+    this.#inOrder = new Array(this.#ids.length);
+    this.#levels = new NodeLevels(this.#ids.length);
   }
 
   /** Takes in one change; `view` is the state after its commit. */
@@ -158,7 +161,10 @@ export class ClusterTracker {
     this.touched.add(id);
     if (after === null) {
       const at = this.firstAfter(id) - 1;
-      if (this.#ids[at] === id) this.#ids.splice(at, 1);
+      if (this.#ids[at] === id) {
+        this.#ids.splice(at, 1);
+        this.#inOrder.splice(at, 1);
+      }
       this.#levels = null;
       this.#infos.delete(id);
       this.#stale.delete(id);
@@ -167,6 +173,7 @@ export class ClusterTracker {
     const at = this.firstAfter(id);
     if (this.#ids[at - 1] !== id) {
       this.#ids.splice(at, 0, id);
+      this.#inOrder.splice(at, 0, undefined);
       this.#levels = null;
     }
     const info = this.#infos.get(id);
@@ -210,7 +217,9 @@ export class ClusterTracker {
         addClaim(info, claimOf(task, this.#demandOf(task, view) ?? NO_DEMAND));
       }
     }
-    info.place = this.#infos.get(nodeId)?.place ?? -1;
+    const place = this.firstAfter(nodeId) - 1;
+    info.place = place;
+    this.#inOrder[place] = info;
     this.#infos.set(nodeId, info);
     this.#moved(info);
     return tasks.length + TASKS_PER_NODE;

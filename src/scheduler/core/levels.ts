@@ -14,6 +14,8 @@ export class NodeLevels {
   readonly #levelOf: Int32Array;
   readonly #levels = new Map<number, Level>();
   #highest = -1;
+  /** The level that was moved to last: mostly the next one is the same. */
+  #last: { readonly level: number; readonly at: Level } | null = null;
 
   constructor(nodes: number) {
     this.#words = Math.ceil(nodes / BITS);
@@ -44,6 +46,7 @@ export class NodeLevels {
   }
 
   #take(place: number, level: number): void {
+    if (level < 0) return;
     const from = this.#levels.get(level);
     if (from === undefined) return;
     const word = place >>> 5;
@@ -51,15 +54,16 @@ export class NodeLevels {
     from.count -= 1;
     if (from.count > 0) return;
     this.#levels.delete(level);
+    this.#last = null;
     if (level === this.#highest) this.#highest = Math.max(-1, ...this.#levels.keys());
   }
 
   #level(level: number): Level {
-    const known = this.#levels.get(level);
-    if (known !== undefined) return known;
-    const made = { bits: new Uint32Array(this.#words), count: 0 };
-    this.#levels.set(level, made);
-    return made;
+    if (this.#last?.level === level) return this.#last.at;
+    const at = this.#levels.get(level) ?? { bits: new Uint32Array(this.#words), count: 0 };
+    this.#levels.set(level, at);
+    this.#last = { level, at };
+    return at;
   }
 }
 

@@ -25,7 +25,8 @@ const RAFT_KEEPALIVE = { keepaliveMs: 1_000, keepaliveTimeoutMs: 2_000, connectT
 const TICK_MS = 100;
 const NS_PER_MS = 1e6;
 const never = new AbortController().signal;
-setMaxListeners(0, never);
+// As the daemon: each waiting call listens.
+setMaxListeners(0);
 
 /** Autolock is off: the log's key is open. */
 class OpenIdentity extends TestIdentitySource {
