@@ -12,6 +12,8 @@ export interface OperationContext {
   readonly signal: AbortSignal;
   /** Null while this manager does not lead. */
   readonly asker: NodeAsker | null;
+  /** Gives others the event loop when it is their turn; rejects when the signal has aborted. */
+  pause(): Promise<void>;
   status(): RaftView;
   /** Replicates one transaction; rejects as StateStore.submit. */
   submit(changes: readonly Change[]): Promise<void>;

@@ -1,4 +1,4 @@
-import type { Clock } from "../base/clock.ts";
+import { type Clock, sleep } from "../base/clock.ts";
 import { isSwarmError, SwarmError } from "../base/errors.ts";
 import type { LogMessage } from "../model/assignment.ts";
 import type { Change } from "../model/change.ts";
@@ -17,6 +17,9 @@ import {
 } from "./operations.ts";
 import { OPERATION_HANDLERS } from "./ops/table.ts";
 import type { LogRequest, LogSource, NodeAsker, TokenSource } from "./ports.ts";
+
+/** Long work gives the event loop to others after this long. */
+const MAX_SLICE_MS = 20;
 
 export interface ControlServiceDeps {
   readonly store: StateStore;
@@ -99,6 +102,7 @@ export class ControlService {
       tokens,
       signal,
       asker: this.#deps.asker(),
+      pause: pauseOf(clock, signal),
       status: () => this.status(),
       submit: changes => this.#submit(changes, signal),
       exclusive: (keys, work) => this.#locks.run(keys, work),
@@ -115,6 +119,16 @@ export class ControlService {
       throw error;
     }
   }
+}
+
+function pauseOf(clock: Clock, signal: AbortSignal): () => Promise<void> {
+  let sinceMs = clock.monoMs();
+  return async () => {
+    signal.throwIfAborted();
+    if (clock.monoMs() - sinceMs < MAX_SLICE_MS) return;
+    await sleep(clock, 0, signal);
+    sinceMs = clock.monoMs();
+  };
 }
 
 function notLeader(): SwarmError {

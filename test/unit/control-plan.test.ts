@@ -1,5 +1,7 @@
 import t from "tap";
 import { planText } from "../../cli/commands/plan.ts";
+import { REHEARSED_TASKS_MAX, rehearse } from "../../src/control/core/rehearsal.ts";
+import { createServiceChanges } from "../../src/control/core/service-rows.ts";
 import type { ServicePlan } from "../../src/model/service-plan.ts";
 import type { ServiceSpec } from "../../src/model/service-spec.ts";
 import { anId, aSpec, create, never, refused } from "../support/control-calls.ts";
@@ -133,6 +135,25 @@ t.test("a plan is refused as the write would be", async t => {
   t.match(await refused(plan(rig, replicas(1), "nosuch")), /^404 service nosuch not found/);
   const bad = aSpec("web", { TaskTemplate: { Placement: { Constraints: ["nonsense"] } } });
   t.match(await refused(plan(rig, bad)), /^400 /);
+});
+
+t.test("a plan gives others their turn, ends with who asked, and has a limit", async t => {
+  const rig = rigWithWorkers();
+  t.match(
+    await refused(plan(rig, replicas(REHEARSED_TASKS_MAX + 1))),
+    /20001 tasks are too many to plan ahead: at most 20000/,
+  );
+  const changes = createServiceChanges("web", replicas(3), 0);
+  const { view } = rig.store;
+  let turns = 0;
+  const pause = async (): Promise<void> => {
+    turns += 1;
+    if (turns === 3) throw new Error("gone");
+  };
+  await t.rejects(rehearse({ view, nowMs: 0, pause }, "web", changes), /gone/);
+  const gone = AbortSignal.abort(new Error("gone"));
+  const args = { id: anId(), ref: "", spec: replicas(1), fallbackName: "x" };
+  await t.rejects(rig.client.call("service.plan", args, gone), /gone/);
 });
 
 t.test("other services' tasks that wait take the room they would take", async t => {

@@ -14,9 +14,12 @@ import { isUpdating } from "../../orchestrator/core/update.ts";
 import { SCHEDULER_KEY, Scheduler } from "../../scheduler/core/scheduler.ts";
 import { applyTransaction } from "../../state/core/apply.ts";
 import { StateTables } from "../../state/core/tables.ts";
+import { rpcError } from "./errors.ts";
 
 /** Rounds of planning; a rehearsal that has not come to rest by then tells what it has. */
 const ROUNDS_MAX = 2_000;
+/** A service that wants more tasks is not rehearsed: each round looks at all of them. */
+export const REHEARSED_TASKS_MAX = 20_000;
 /** Portions of tasks in which an update is rehearsed at most; a longer one takes larger portions. */
 const UPDATE_STEPS_MAX = 100;
 
@@ -26,6 +29,24 @@ export function rehearsedSpec(spec: ServiceSpec, tasks: number): ServiceSpec {
   const least = Math.ceil(tasks / UPDATE_STEPS_MAX);
   const Parallelism = asked === 0 ? 0 : Math.max(asked, least);
   return { ...spec, UpdateConfig: { ...spec.UpdateConfig, Parallelism } };
+}
+
+/** Throws failed_precondition when the service wants more tasks than are rehearsed. */
+export function refuseLarge({ Mode: mode }: ServiceSpec): void {
+  const { MaxConcurrent = 0, TotalCompletions = 0 } = mode?.ReplicatedJob ?? {};
+  const tasks = Math.max(mode?.Replicated?.Replicas ?? 0, MaxConcurrent, TotalCompletions);
+  if (tasks <= REHEARSED_TASKS_MAX) return;
+  const text = `${tasks} tasks are too many to plan ahead: at most ${REHEARSED_TASKS_MAX}`;
+  throw rpcError("failed_precondition", text);
+}
+
+/** Gives others their turn when it is time; rejects when nobody waits for the result any more. */
+export type Pause = () => Promise<void>;
+
+interface Scene {
+  readonly view: StateView;
+  readonly nowMs: number;
+  readonly pause: Pause;
 }
 
 /** What tasks a planner is asked about, and by which key. */
@@ -61,11 +82,11 @@ class Rehearsal {
   /** Why the service gets nothing at all; empty when it does. */
   refusal = "";
 
-  run(changes: readonly Change[]): void {
+  async run(changes: readonly Change[], pause: Pause): Promise<void> {
     this.#apply(changes);
     for (const { planner } of this.#parts) planner.allKeys(this.state);
     for (let round = 0; round < ROUNDS_MAX; round += 1) {
-      const { changed, wakeAtMs } = this.#plan();
+      const { changed, wakeAtMs } = await this.#plan(pause);
       if (this.#work() || changed || (wakeAtMs !== null && wakeAtMs <= this.#nowMs)) continue;
       // Time only helps where nothing but a delay of the update is waited for.
       const updating = this.service !== undefined && isUpdating(this.service);
@@ -85,10 +106,13 @@ class Rehearsal {
       .filter(task => isWanted(task.desiredState) && !isPlaced(task));
   }
 
-  #plan(): { readonly changed: boolean; readonly wakeAtMs: number | null } {
+  async #plan(
+    pause: Pause,
+  ): Promise<{ readonly changed: boolean; readonly wakeAtMs: number | null }> {
     let changed = false;
     let wakeAtMs: number | null = null;
     for (const { planner, key } of this.#parts) {
+      await pause();
       const plan = planner.plan(this.state, key, { nowMs: this.#nowMs, ids: this.#ids });
       this.#apply(plan.changes);
       changed ||= plan.changes.length > 0;
@@ -149,21 +173,20 @@ function nextState(task: Task): TaskState | null {
 }
 
 /** Where the tasks of a service would go, and why not, if these changes were made to it. */
-export function rehearse(
-  view: StateView,
+export async function rehearse(
+  { view, nowMs, pause }: Scene,
   serviceId: string,
   changes: readonly Change[],
-  nowMs: number,
-): ServicePlan {
+): Promise<ServicePlan> {
   const before = view.tasksOfService(serviceId).filter(isAlive);
   const rehearsal = new Rehearsal(view, serviceId, nowMs);
-  rehearsal.run(changes);
-  const { service } = rehearsal;
+  await rehearsal.run(changes, pause);
+  const { service, state } = rehearsal;
   const waiting = rehearsal.waiting();
   return {
     service: service?.spec.Name ?? "",
-    nodes: plannedNodes(view, before, rehearsal.state.tasksOfService(serviceId)),
-    waiting: plannedWaits(view, waiting, rehearsal.refusal),
+    nodes: plannedNodes(state, before, state.tasksOfService(serviceId)),
+    waiting: plannedWaits(state, waiting, rehearsal.refusal),
     unfinished: service !== undefined && isUpdating(service),
   };
 }

@@ -22,7 +22,7 @@ import {
   secretsOf,
 } from "../core/references.ts";
 import { registryAuthOf, withRegistryAuth } from "../core/registry-auth.ts";
-import { rehearse, rehearsedSpec } from "../core/rehearsal.ts";
+import { refuseLarge, rehearse, rehearsedSpec } from "../core/rehearsal.ts";
 import {
   checkNetworksKept,
   createServiceChanges,
@@ -115,25 +115,35 @@ export async function updateService(
   return {};
 }
 
-/** The checks of a creation or an update, and then the planners instead of the write. */
-export function planService(
+/** One at a time: each has a copy of the state. */
+export async function planService(
   ctx: OperationContext,
   args: OperationArgs<"service.plan">,
-): OperationResult<"service.plan"> {
+): Promise<OperationResult<"service.plan">> {
+  return ctx.exclusive(["plan"], () => planAlone(ctx, args));
+}
+
+/** The checks of a creation or an update, and then the planners instead of the write. */
+async function planAlone(
+  ctx: OperationContext,
+  args: OperationArgs<"service.plan">,
+): Promise<OperationResult<"service.plan">> {
   const { view, nowMs } = ctx;
   const spec = readSpec(view, args.spec, args.fallbackName);
   const service = args.ref === "" ? null : findService(view, args.ref);
   checkPortConflicts(spec, visibleServices(view), service?.id ?? "");
   checkReferences(view, spec);
   checkFixedAddresses(view, spec, service?.id ?? args.id);
+  refuseLarge(spec);
   if (service === null) {
-    return rehearse(view, args.id, createServiceChanges(args.id, spec, nowMs), nowMs);
+    return rehearse(ctx, args.id, createServiceChanges(args.id, spec, nowMs));
   }
+  refuseLarge(service.spec);
   checkNetworksKept(service.spec, spec);
   validateServiceUpdate(service.spec, spec);
   const rehearsed = rehearsedSpec(spec, view.tasksOfService(service.id).length);
   const update = { spec: rehearsed, updateStatus: null };
-  return rehearse(view, service.id, updateServiceChanges(view, service, update, nowMs), nowMs);
+  return rehearse(ctx, service.id, updateServiceChanges(view, service, update, nowMs));
 }
 
 /** The credentials to keep when an update brings none (Docker's `registryAuthFrom`). */
