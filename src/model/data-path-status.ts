@@ -16,7 +16,7 @@ export interface NetworkStatus {
 export interface ServiceStatusOnNetwork {
   readonly id: string;
   readonly name: string;
-  /** CIDR; empty: its name is its tasks. */
+  /** CIDR, one of each family with a comma between; empty: its name is its tasks. */
   readonly vip: string;
   /** "8080->80/tcp" of each port published by this network. */
   readonly ports: readonly string[];

@@ -129,6 +129,12 @@ t.test("IPv6", { skip }, async t => {
     const text = await m1.swarmDocker(["service", "inspect", "-f", format, "web"]);
     const vips = (JSON.parse(text) as { Addr: string }[]).map(({ Addr }) => Addr.split("/")[0]);
     t.match(vips, [/^10\.30\.0\./, /^fd00:30::/]);
+    const shown = await must(m1, "network", "inspect", "--pretty", "blue");
+    t.match(shown, `${vips[0]}/24, ${vips[1]}/64`);
+    await until("every node says it has what it should", async () => {
+      const words = await must(m1, "network", "inspect", "-f", "{{.DataPath.inStep}}", "blue");
+      return words.trim() === "true";
+    });
     t.same(await lookUp(from, "web"), [vips[1]]);
     t.same((await lookUp(from, "tasks.web")).length, 3);
     const answers = await Promise.all(

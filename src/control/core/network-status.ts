@@ -16,12 +16,13 @@ export function servicesOn(view: StateView, network: Network): readonly ServiceS
   const tasks = tasksOn(view, network);
   return [...view.table("services").all()].flatMap(service => {
     const own = tasks.filter(task => task.serviceId === service.id);
-    const vip = service.endpoint.virtualIps.find(({ networkId }) => networkId === network.id);
+    const vips = service.endpoint.virtualIps.filter(({ networkId }) => networkId === network.id);
     const ports = isIngress(network) ? portsOf(service) : [];
-    if (own.length === 0 && vip === undefined && ports.length === 0) return [];
+    if (own.length === 0 && vips.length === 0 && ports.length === 0) return [];
     const serving = own.filter(isServing).length;
     const name = service.spec.Name ?? "";
-    return [{ id: service.id, name, vip: vip?.addr ?? "", ports, serving }];
+    const vip = vips.map(({ addr }) => addr).join(", ");
+    return [{ id: service.id, name, vip, ports, serving }];
   });
 }
 
