@@ -52,21 +52,28 @@ export class Leases {
     const taskId = ids.newId();
     const row = attachmentRow(taskId, nodeId, { networkId, asked }, clock.nowMs());
     await store.submit([{ op: "create", table: "tasks", row }], signal);
+    try {
+      return { taskId, address: await this.#allocated(taskId, name, signal) };
+    } catch (error) {
+      // Also when who asked is gone: nobody else would ever give it back.
+      await this.release(nodeId, taskId, new AbortController().signal);
+      throw error;
+    }
+  }
+
+  async #allocated(taskId: string, name: string, signal: AbortSignal): Promise<string> {
+    const { store, clock } = this.#deps;
     const untilMs = clock.monoMs() + ALLOCATION_TIMEOUT_MS;
     let why = "";
-    while (clock.monoMs() < untilMs) {
+    while (why === "" && clock.monoMs() < untilMs) {
       const row = store.view.table("tasks").get(taskId);
       const address = row?.networks[0]?.addresses[0];
-      if (address !== undefined) return { taskId, address };
+      if (address !== undefined) return address;
       why = row?.status.err ?? "";
-      if (why !== "") break;
-      await sleep(clock, POLL_MS, signal);
+      if (why === "") await sleep(clock, POLL_MS, signal);
     }
-    await this.release(nodeId, taskId, signal);
-    throw new SwarmError(
-      "resource_exhausted",
-      why || `no address came for network ${name} in time`,
-    );
+    const text = why || `no address came for network ${name} in time`;
+    throw new SwarmError("resource_exhausted", text);
   }
 
   /** Only a node's own; what has gone already is no error. */

@@ -349,7 +349,9 @@ t.test("a plain container has an address of the cluster's, and a place in the ta
   for (const _ of services.allKeys(world.store.view));
   const ctx = { nowMs: 0, ids: new RngIdSource(new SeededRng(2)) };
   // What the planner loop does on the leader.
+  let isPlanning = true;
   world.store.onCommit(commit => {
+    if (!isPlanning) return;
     const { view } = world.store;
     for (const event of commit.events) {
       for (const _ of services.keysOf(event, view));
@@ -381,6 +383,17 @@ t.test("a plain container has an address of the cluster's, and a place in the ta
   await leases.release("n1", first.taskId, signal);
   t.same(n1.table.networkIds(), [], "nothing is left of it");
   t.equal(n2.table.network("att")?.endpoints.size, 1);
+  const rows = (): number => world.store.view.tasksOfNode("n2").length;
+  const before = rows();
+  const gone = new AbortController();
+  isPlanning = false;
+  const asked = leases.take("n2", "att", { family: "ipv4" }, gone.signal);
+  asked.catch(() => undefined);
+  await eventually(() => rows() > before, { what: "the row" });
+  gone.abort(new Error("gone"));
+  await t.rejects(settled(asked), /gone/);
+  t.equal(rows(), before, "nothing is held for a node that went away while it waited");
+  isPlanning = true;
   for (let i = 0; i < 4; i += 1)
     await settled(leases.take("n1", "att", { family: "ipv4" }, signal));
   await t.rejects(settled(leases.take("n1", "att", { family: "ipv4" }, signal)), {
