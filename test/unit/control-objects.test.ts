@@ -60,12 +60,21 @@ t.test("a node is removed when it is down, or by force, and its tasks are given 
     {
       op: "create",
       table: "tasks",
-      row: aTask({ id: "t1", nodeId: id, status: aStatus("running") }),
+      row: aTask({ id: "t1", serviceId: "web", nodeId: id, status: aStatus("running") }),
     },
     {
       op: "create",
       table: "tasks",
-      row: aTask({ id: "t2", nodeId: id, status: aStatus("failed") }),
+      row: aTask({ id: "t2", serviceId: "web", nodeId: id, status: aStatus("failed") }),
+    },
+    { op: "create", table: "networks", row: aNetwork({ id: "att" }) },
+    {
+      op: "create",
+      table: "tasks",
+      row: aTask({
+        ...{ id: "t3", serviceId: "", nodeId: id, status: aStatus("running") },
+        networks: [{ networkId: "att", addresses: ["10.0.9.2/24"], aliases: [] }],
+      }),
     },
   );
   const rpc = (text: string) => `400 rpc error: code = FailedPrecondition desc = ${text}`;
@@ -83,6 +92,11 @@ t.test("a node is removed when it is down, or by force, and its tasks are given 
   t.equal(rig.store.view.table("nodes").get(id), undefined);
   t.equal(rig.store.view.table("tasks").get("t1")?.status.state, "orphaned");
   t.equal(rig.store.view.table("tasks").get("t2")?.status.state, "failed");
+  t.equal(
+    await refusal(rig, "network.remove", { ref: "att" }),
+    "done",
+    "its plain containers keep no network",
+  );
 });
 
 t.test("the swarm's spec and tokens", async t => {

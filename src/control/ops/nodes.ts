@@ -94,8 +94,7 @@ export async function removeNode(
 
 /** What makes the cluster forget a node. */
 export function nodeRemoval(view: StateView, nodeId: string, nowMs: number): Change[] {
-  const orphans = view.tasksOfNode(nodeId).filter(task => !isTerminal(task.status.state));
-  const changes: Change[] = orphans.map(task => orphan(task, nowMs));
+  const changes: Change[] = view.tasksOfNode(nodeId).flatMap(task => forgetTask(task, nowMs));
   changes.push({ op: "delete", table: "nodes", id: nodeId });
   return changes;
 }
@@ -111,6 +110,12 @@ function checkRemoval(ctx: OperationContext, node: Node, force: boolean): void {
   if (!force && node.status.state === "ready") {
     throw rpcError("failed_precondition", `node ${node.id} is not down and can't be removed`);
   }
+}
+
+/** A plain container's place on a network has no history, and nobody else would take it away. */
+function forgetTask(task: Task, nowMs: number): readonly Change[] {
+  if (task.serviceId === "") return [{ op: "delete", table: "tasks", id: task.id }];
+  return isTerminal(task.status.state) ? [] : [orphan(task, nowMs)];
 }
 
 /** Nobody will report on the task any more; its replacement need not wait for it. */
