@@ -57,3 +57,9 @@ export function isTerminal(state: TaskState): boolean {
 export function isWanted(desired: DesiredState): boolean {
   return desired === "ready" || desired === "running" || desired === "complete";
 }
+
+/**
+ * Error of a task that is to be stopped because its container is unhealthy. A running task that
+ * says so gets no new connections.
+ */
+export const UNHEALTHY_TEXT = "dockerexec: unhealthy container";

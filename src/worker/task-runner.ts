@@ -1,6 +1,6 @@
 import { type Deferred, newDeferred } from "../base/async.ts";
 import { Backoff, type BackoffOptions } from "../base/backoff.ts";
-import type { Clock } from "../base/clock.ts";
+import { type Clock, sleep } from "../base/clock.ts";
 import { errorMessage, isSwarmError, SwarmError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Rng } from "../base/rng.ts";
@@ -50,6 +50,9 @@ export interface RunnerDeps {
   /** Whether a container that ended then was ended by the Engine or the host going down. */
   readonly wasInterrupted: (finishedAtMs: number) => boolean;
 }
+
+/** Time for all nodes to take an unhealthy task out of their tables. */
+const UNHEALTHY_NEWS_MS = 500;
 
 /**
  * Drives one task: asks the machine for the next step, does it, and waits for something to change.
@@ -257,6 +260,18 @@ export class TaskRunner {
     if (kind !== "inspect" || this.#failure?.step === "inspect") this.#failure = null;
   }
 
+  /** Waits for connections to end, if no new ones come. */
+  async #partFromClients(signal: AbortSignal): Promise<void> {
+    const { networks, clock } = this.#deps;
+    const { assigned, goal, stopReason } = this.#record;
+    if (!isEnding(goal)) {
+      if (stopReason !== "unhealthy" || assigned.task.networks.length === 0) return;
+      // Its status has said so; nobody tells when all other nodes have heard.
+      await sleep(clock, UNHEALTHY_NEWS_MS, signal);
+    }
+    await networks.quiesce(assigned, signal);
+  }
+
   #execute(kind: StepKind, signal: AbortSignal): Promise<void> {
     const { executor } = this.#deps;
     const id = this.containerId;
@@ -267,8 +282,7 @@ export class TaskRunner {
       create: () => this.#create(signal),
       start: () => executor.start(id, this.#deps.workOf(assigned), signal).then(this.#unknown),
       stop: async () => {
-        // Only one that was asked to end had its way to new connections taken away.
-        if (isEnding(this.#record.goal)) await this.#deps.networks.quiesce(assigned, signal);
+        await this.#partFromClients(signal);
         await executor.stop(id, stopGraceMs(assigned), signal);
         this.#unknown();
       },

@@ -11,7 +11,7 @@ import type { AssignmentChange } from "../../src/model/assignment.ts";
 import type { Change } from "../../src/model/change.ts";
 import { isOverlayChange } from "../../src/model/overlay.ts";
 import type { NodeDescription } from "../../src/model/rows.ts";
-import type { DesiredState, TaskState } from "../../src/model/task-state.ts";
+import { type DesiredState, type TaskState, UNHEALTHY_TEXT } from "../../src/model/task-state.ts";
 import { OverlayTable } from "../../src/overlay/core/table.ts";
 import { eventually } from "../support/eventually.ts";
 import { MemoryStore } from "../support/memory-store.ts";
@@ -430,5 +430,17 @@ t.test("keys of the encrypted mesh go to the nodes that need them, and no other"
   world.store.put({ op: "patch", table: "tasks", id: "t3", fields: { status } });
   await eventually(() => n1.table.mesh === null, { what: "n1 needs it no more" });
   t.same(n2.table.mesh?.psk, "k5");
+  await world.end();
+});
+
+t.test("a task that runs and is unhealthy gets no new connections", async t => {
+  const world = new World(taskRow("t1", "n1", "net1", "running"));
+  const peer = await world.connect("n1", "10.77.0.1");
+  const serving = (): boolean | undefined =>
+    peer.table.network("net1")?.endpoints.get("net1/t1")?.serving;
+  t.equal(serving(), true);
+  const status = { ...aStatus("running"), err: UNHEALTHY_TEXT };
+  world.store.put({ op: "patch", table: "tasks", id: "t1", fields: { status } });
+  await eventually(() => serving() === false, { what: "the news" });
   await world.end();
 });

@@ -2,7 +2,12 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import t from "tap";
 import type { TaskStatus } from "../../src/model/rows.ts";
-import { isTerminal, TASK_STATES, taskStateOrder } from "../../src/model/task-state.ts";
+import {
+  isTerminal,
+  TASK_STATES,
+  taskStateOrder,
+  UNHEALTHY_TEXT,
+} from "../../src/model/task-state.ts";
 import { ABSENT_CONTAINER, type ContainerView } from "../../src/worker/core/container-view.ts";
 import {
   type Decision,
@@ -13,7 +18,6 @@ import {
   type MachineInput,
   type StepFailure,
   type StepKind,
-  UNHEALTHY_TEXT,
 } from "../../src/worker/core/task-machine.ts";
 
 const STATUS: TaskStatus = {
@@ -153,6 +157,15 @@ t.test("each situation has its step", async t => {
     [
       "turned unhealthy",
       { state: "running", container: { ...RUNNING, health: "unhealthy" } },
+      `-> running:  | ${UNHEALTHY_TEXT}`,
+    ],
+    [
+      "turned unhealthy, and said so",
+      {
+        state: "running",
+        container: { ...RUNNING, health: "healthy" },
+        more: { status: { ...STATUS, state: "running", err: UNHEALTHY_TEXT } },
+      },
       "stop (unhealthy)",
     ],
     [

@@ -5,7 +5,7 @@ import type {
   ServiceStatusOnNetwork,
 } from "../../model/data-path-status.ts";
 import type { Network, Node, Service, Task } from "../../model/rows.ts";
-import { compareTaskStates, isTerminal, isWanted } from "../../model/task-state.ts";
+import { compareTaskStates, isTerminal, isWanted, UNHEALTHY_TEXT } from "../../model/task-state.ts";
 import type { StateView } from "../../model/view.ts";
 import { taskName } from "./lookup.ts";
 import { isIngress } from "./references.ts";
@@ -71,7 +71,9 @@ export function endpointsOn(
 }
 
 function isServing(task: Task): boolean {
-  return task.serviceId !== "" && task.status.state === "running" && isWanted(task.desiredState);
+  const { state, err } = task.status;
+  const isFit = state === "running" && err !== UNHEALTHY_TEXT;
+  return task.serviceId !== "" && isFit && isWanted(task.desiredState);
 }
 
 /** What is not as it should be on a node; `report` is why there is none, or what it said. */

@@ -17,7 +17,7 @@ import {
 import { publishAddresses } from "../../model/publish-address.ts";
 import type { Network, Node, Service, Task } from "../../model/rows.ts";
 import type { Labels, PortConfig, ServiceSpec } from "../../model/service-spec.ts";
-import { compareTaskStates, isTerminal, isWanted } from "../../model/task-state.ts";
+import { compareTaskStates, isTerminal, isWanted, UNHEALTHY_TEXT } from "../../model/task-state.ts";
 import type { StateView } from "../../model/view.ts";
 
 const ENCRYPTED_OPTION = "encrypted";
@@ -298,7 +298,8 @@ export function liveNetworksOf(task: Task): readonly string[] {
 
 /** New connections may go to the task. */
 export function isServing(task: Task): boolean {
-  return task.status.state === "running" && isWanted(task.desiredState);
+  const { state, err } = task.status;
+  return state === "running" && err !== UNHEALTHY_TEXT && isWanted(task.desiredState);
 }
 
 function endpointsOf(task: Task): OverlayEndpoint[] {

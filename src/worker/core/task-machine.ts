@@ -4,6 +4,7 @@ import {
   type DesiredState,
   isTerminal,
   type TaskState,
+  UNHEALTHY_TEXT,
 } from "../../model/task-state.ts";
 import type { ContainerView } from "./container-view.ts";
 
@@ -84,7 +85,6 @@ export interface Decision {
   readonly step: Step;
 }
 
-export const UNHEALTHY_TEXT = "dockerexec: unhealthy container";
 export const ENGINE_LOST_TEXT = "the Docker Engine of this node does not answer";
 const LOST_TEXT = "the task's container has gone: it was removed without swarmd";
 const INTERRUPTED_TEXT = "the Docker Engine or the host was restarted";
@@ -200,7 +200,11 @@ function run(input: MachineInput): Decision {
   const { container } = input;
   if (container === null) return step("inspect", input);
   if (container.phase !== "running") return ended(input, container);
-  return mustStop(input, container) ? stop(input, "unhealthy") : WAIT;
+  const isSaid = input.status.err === UNHEALTHY_TEXT;
+  if (!isSaid && !mustStop(input, container)) return WAIT;
+  // Said first, so that nobody sends it connections when it is stopped; and then it is stopped.
+  if (!isSaid && input.stopReason === null) return report(input, { err: UNHEALTHY_TEXT });
+  return stop(input, "unhealthy");
 }
 
 /** Once a stop was asked for it is carried through, whatever the health becomes meanwhile. */
