@@ -8,6 +8,7 @@ import type { NodeQuestion, TableSummary } from "../model/data-path.ts";
 import { NS_PER_MS } from "../model/defaults.ts";
 import type { Cluster, Node, NodeDescription, Task } from "../model/rows.ts";
 import type { ManagerMessage, NodeMessage } from "../rpc/gen/swarmd/v1/dispatcher.ts";
+import { MAX_CHANGES_PER_TRANSACTION } from "../state/core/transaction-codec.ts";
 import type { StateStore } from "../state/ports.ts";
 import { concernsNodes } from "./core/assignments.ts";
 import { BeatPace } from "./core/beat-pace.ts";
@@ -469,7 +470,13 @@ export class Dispatcher {
       const message = "heartbeat failure";
       changes.push(nodePatch(nodeId, { status: { ...node.status, state: "down", message } }));
     }
-    if (changes.length === 0) return;
+    for (let at = 0; at < changes.length; at += MAX_CHANGES_PER_TRANSACTION) {
+      this.#recordSilent(changes.slice(at, at + MAX_CHANGES_PER_TRANSACTION), silent);
+    }
+  }
+
+  /** What cannot be recorded now is found silent again. */
+  #recordSilent(changes: readonly Change[], silent: readonly string[]): void {
     this.#deps.store.submit(changes, this.#controller.signal).catch((error: unknown) => {
       if (this.#controller.signal.aborted) return;
       this.#deps.logger.warn("could not record silent nodes", { error: errorMessage(error) });

@@ -319,6 +319,18 @@ t.test(
   },
 );
 
+t.test("hundreds of nodes that fall silent together are all down", async t => {
+  const many = Array.from({ length: 450 }, (_, i) => `p${i}`);
+  const world = new World();
+  for (const id of many) world.store.put({ op: "create", table: "nodes", row: aNode({ id }) });
+  t.teardown(() => world.end());
+  for (let i = 0; i < 100; i += 1) {
+    world.clock.advance(250);
+    await Promise.resolve();
+  }
+  await eventually(() => many.every(id => world.state(id) === "down"), { what: "all down" });
+});
+
 t.test("a node that leaves is down at once, and stays so while it still talks", async t => {
   const world = new World();
   t.teardown(() => world.end());
