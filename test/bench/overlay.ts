@@ -9,6 +9,7 @@ import { eventually } from "../support/eventually.ts";
 import { loadNow } from "./cluster/machine.ts";
 import { quantile } from "./cluster/samples.ts";
 import { measureChanges } from "./overlay/changes.ts";
+import { measureFollowing } from "./overlay/follow.ts";
 import {
   answers,
   connections,
@@ -23,7 +24,8 @@ import {
 const HELP = `usage: npm run bench -- overlay [--peer] [--rounds N] [--lab DIR]
 
 Two hosts on this machine, as root: throughput and connections from container to container, by its
-address, by its service's and through the mesh; look-ups of names; the cost of one change.
+address, by its service's and through the mesh; look-ups of names; the cost of one change; how soon
+the other host's tables follow a container that starts or dies (middle / worst).
 
   --peer      Docker's own swarm mode in the same run
   --rounds N  how often each figure is taken; the middle one is shown (3)
@@ -31,6 +33,8 @@ address, by its service's and through the mesh; look-ups of names; the cost of o
 `;
 const SIZES = [10, 1_000, 5_000];
 const START_TIMEOUT_MS = 60_000;
+/** Containers that are ended, one after the other. */
+const FOLLOW_ROUNDS = 10;
 
 /** One column of the report. */
 type Figures = Map<string, string>;
@@ -88,7 +92,15 @@ async function measureCluster(
     if (system === "docker") await formSwarm(m1, w1);
     const docker = (args: readonly string[]): Promise<string> =>
       system === "swarmd" ? m1.swarmDocker(args) : m1.docker(args);
-    return await measure({ lab, rounds, docker });
+    const figures = await measure({ lab, rounds, docker });
+    if (system === "swarmd") {
+      const ends = { there: w1, here: m1 };
+      const { inMs, outMs } = await measureFollowing(ends, docker, FOLLOW_ROUNDS);
+      figures.set("a new endpoint in use elsewhere", middleAndWorst(inMs));
+      figures.set("a dead one out of use elsewhere", middleAndWorst(outMs));
+    }
+    figures.set("load of the machine", loadNow());
+    return figures;
   } finally {
     await lab.down();
   }
@@ -147,8 +159,11 @@ async function measure({ lab, rounds, docker }: Bench): Promise<Figures> {
   } finally {
     for (const child of servers) child.kill("SIGKILL");
   }
-  figures.set("load of the machine", loadNow());
   return figures;
+}
+
+function middleAndWorst(timesMs: readonly number[]): string {
+  return `${quantile(timesMs, 0.5).toFixed(0)} / ${Math.max(...timesMs).toFixed(0)} ms`;
 }
 
 async function idOf(host: LabHost, service: string): Promise<string> {
@@ -184,7 +199,7 @@ async function vipOf(docker: Bench["docker"]): Promise<string> {
 }
 
 function print(columns: readonly (readonly [string, Figures])[]): void {
-  const width = 30;
+  const width = 34;
   console.log(`\n${"".padEnd(width)}${columns.map(([name]) => name.padEnd(width)).join("")}`);
   for (const row of columns[0]?.[1].keys() ?? []) {
     const cells = columns.map(([, figures]) => (figures.get(row) ?? "-").padEnd(width));
