@@ -32,8 +32,9 @@ setMaxListeners(0);
 class OpenIdentity extends TestIdentitySource {
   readonly unlockKey = null;
 
+  /** Asked once at the start: nothing is to be sealed. */
   async protect(): Promise<void> {
-    throw new Error("the benchmark has no autolock");
+    return;
   }
 }
 
