@@ -305,8 +305,8 @@ t.test("a wrong service is refused in Docker's words", async t => {
       "a label that does not exist",
       labelled({ "swarmd.frobnicate": "1" }),
       `${INVALID}unknown label swarmd.frobnicate: swarmd's labels are ` +
-        "swarmd.placement.strategy, swarmd.restart.backoff, swarmd.update.deadline, " +
-        "swarmd.network.NETWORK.ipv4",
+        "swarmd.placement.strategy, swarmd.publish.address, swarmd.restart.backoff, " +
+        "swarmd.update.deadline, swarmd.network.NETWORK.ipv4",
     ],
     [
       "a label with a wrong value",

@@ -40,6 +40,21 @@ export class FreeNodes {
     return true;
   }
 
+  /** Whether the place of a task would do for a new one when it has gone. */
+  fitsInPlaceOf(task: Task): boolean {
+    const { view, service } = this.#draft;
+    const node = view.table("nodes").get(task.nodeId);
+    if (node === undefined) return false;
+    const staying = new Set(
+      this.#draft
+        .slots()
+        .flatMap(wantedOf)
+        .map(({ id }) => id),
+    );
+    staying.delete(task.id);
+    return this.#fits(view, node, this.#demands.of(service.spec), staying);
+  }
+
   #nodes(): ReadonlySet<string> {
     if (this.#free !== null) return this.#free;
     const { view, service } = this.#draft;

@@ -77,18 +77,25 @@ function settleSlot(draft: ServiceDraft, check: DirtyCheck, means: Means, key: s
     return;
   }
   const old = wanted.filter(task => check.isDirty(task));
-  const beside = mayStayBeside(draft, means, best) ? bestOf(old) : undefined;
+  const beside = bestOf(old);
+  const stays = beside !== undefined && mayStayBeside(draft, means, best, beside);
   for (const task of wanted) {
-    if (task !== best && task !== beside) draft.setDesired(task, "shutdown");
+    if (task !== best && !(stays && task === beside)) draft.setDesired(task, "shutdown");
   }
 }
 
 /** The old one goes when the new one runs, or can only run where the old one is. */
-function mayStayBeside(draft: ServiceDraft, { policy, free }: Means, task: Task): boolean {
+function mayStayBeside(
+  draft: ServiceDraft,
+  { policy, free }: Means,
+  task: Task,
+  old: Task,
+): boolean {
   if (policy.order !== "start-first" || isUp(task)) return false;
   if (!policy.hostPorts || !isUnplaced(task)) return true;
   const sinceMs = elapsedMs(draft.nowMs, task.createdAtMs);
-  if (sinceMs >= NO_NODE_AFTER_MS && !free.has(task.nodeId)) return false;
+  if (sinceMs >= NO_NODE_AFTER_MS && !free.has(task.nodeId) && free.fitsInPlaceOf(old))
+    return false;
   draft.wakeAt(draft.nowMs + NO_NODE_AFTER_MS);
   return true;
 }
@@ -263,8 +270,10 @@ function advance(draft: ServiceDraft, means: Means, progress: Progress): void {
 
 function replaceSlot(draft: ServiceDraft, { policy, free }: Means, slot: Slot): void {
   const wanted = wantedOf(slot);
-  const first = policy.order === "start-first" && (!policy.hostPorts || free.take(slot.nodeId));
-  const keep = first ? bestOf(wanted) : undefined;
+  const old = bestOf(wanted);
+  const isInTheWay = policy.hostPorts && old !== undefined && !free.take(slot.nodeId);
+  const first = policy.order === "start-first" && !(isInTheWay && free.fitsInPlaceOf(old));
+  const keep = first ? old : undefined;
   for (const task of wanted) if (task !== keep) draft.setDesired(task, "shutdown");
   const { slot: number, nodeId } = slot;
   const tasks = keep === undefined ? (draft.slot(slot.key)?.tasks ?? []) : [];
