@@ -86,16 +86,24 @@ export async function startUdpEcho(lab: Lab, container: Container): Promise<UdpE
   return { stop: () => void child.kill("SIGKILL") };
 }
 
-/** A datagram every few ms, until its input ends; then waits for the last answers. */
+/**
+ * A datagram every few ms until its input ends, and a few at least: it may have ended before the
+ * first. Then waits for the last answers.
+ */
 const UDP_FLOW = `
 const [host, everyMs] = JSON.parse(process.argv[1]);
 const socket = require("node:dgram").createSocket("udp4");
-let sent = 0, received = 0;
+let sent = 0, received = 0, isOver = false;
 socket.on("message", () => { received += 1; });
-const timer = setInterval(() => { sent += 1; socket.send("x", 7, host); }, everyMs);
+const timer = setInterval(() => {
+  sent += 1;
+  socket.send("x", 7, host);
+  if (!isOver || sent < 10) return;
+  clearInterval(timer);
+  setTimeout(() => { console.log(JSON.stringify({ sent, received })); process.exit(); }, 1000);
+}, everyMs);
 process.stdin.resume();
-process.stdin.on("end", () => { clearInterval(timer); setTimeout(() => {
-  console.log(JSON.stringify({ sent, received })); process.exit(); }, 1000); });
+process.stdin.on("end", () => { isOver = true; });
 `;
 const FLOW_EVERY_MS = 10;
 
