@@ -1,6 +1,7 @@
 import { SwarmError } from "../base/errors.ts";
 import type { TaskStatusUpdate } from "../model/assignment.ts";
 import { parseIp } from "../model/ip.ts";
+import { MESH_LAGGING_MAX } from "../model/mesh.ts";
 import type { NodeDescription } from "../model/rows.ts";
 import { TASK_STATES } from "../model/task-state.ts";
 
@@ -12,7 +13,6 @@ const WIREGUARD_KEY = /^[A-Za-z0-9+/]{43}=$/;
 
 /** Ends of the mesh at one node: of the present generation and of the one before. */
 const MAX_MESH_KEYS = 2;
-const MAX_LAGGING = 16;
 
 const KNOWN_STATES: ReadonlySet<string> = new Set(TASK_STATES);
 
@@ -68,7 +68,7 @@ function meshOf(fields: Readonly<Record<string, unknown>>): object {
       return { generation: count(generation), publicKey: clip(publicKey) };
     })
     .filter(key => Number.isInteger(key.generation) && WIREGUARD_KEY.test(key.publicKey));
-  const lagging = list(fields["lagging"]).slice(0, MAX_LAGGING).map(clip);
+  const lagging = list(fields["lagging"]).slice(0, MESH_LAGGING_MAX).map(clip);
   return {
     ...(meshKeys.length > 0 && { meshKeys }),
     ...(lagging.length > 0 && { lagging }),

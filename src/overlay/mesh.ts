@@ -1,6 +1,7 @@
 import type { Clock } from "../base/clock.ts";
 import { errorMessage, SwarmError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
+import { MESH_LAGGING_MAX } from "../model/mesh.ts";
 import type { OverlayHost, OverlayMesh } from "../model/overlay.ts";
 import type { MeshKey } from "../model/rows.ts";
 import type { Commands } from "./commands.ts";
@@ -19,8 +20,6 @@ import type { MeshFacts } from "./core/plan.ts";
 import { MeshKeys } from "./mesh-keys.ts";
 
 const MS_PER_S = 1_000;
-/** Names of hosts that hold up a rotation are for a person: a few will do. */
-const MAX_LAGGING = 16;
 
 export interface MeshOptions {
   readonly nodeId: string;
@@ -97,7 +96,7 @@ export class Mesh {
     const generation = this.#deps.told()?.generation;
     if (generation === undefined || this.#ends.size === 0) return [];
     const all = laggingHosts(this.#ways, generation, this.#options.nodeId, this.#deps.hosts());
-    return all.slice(0, MAX_LAGGING);
+    return all.slice(0, MESH_LAGGING_MAX);
   }
 
   /** The ends and ways are to change still. */

@@ -83,10 +83,16 @@ export class Prober {
     }
     await this.close();
     const channels = await this.#channels(plan);
-    await this.#make(plan, channels);
-    const socket = await openUdpSocket(PROBE_SPACE, PROBE_PORT);
+    let socket: Socket;
+    try {
+      await this.#make(plan, channels);
+      socket = await openUdpSocket(PROBE_SPACE, PROBE_PORT);
+    } catch (error) {
+      await this.#remove();
+      throw error;
+    }
     const timer = this.#deps.clock.setTimer("probe", IDLE_CLOSE_MS, () => void this.close());
-    const open = { plan, channels, socket, timer, heard: new Set(), searches: new Map() } as Open;
+    const open: Open = { plan, channels, socket, timer, heard: new Set(), searches: new Map() };
     socket.on("message", (message, from) => this.#onMessage(open, message, from));
     socket.on("error", error => this.#say("a probe's socket failed", error));
     this.#open = open;

@@ -4,6 +4,7 @@ import { doctorText } from "../../cli/commands/network-doctor.ts";
 import { prettyNetwork } from "../../cli/format/pretty-network.ts";
 import { newDeferred } from "../../src/base/async.ts";
 import { SwarmError } from "../../src/base/errors.ts";
+import { silentLogger } from "../../src/base/logger.ts";
 import {
   diagnose,
   type HostAnswers,
@@ -21,9 +22,11 @@ import {
 } from "../../src/model/data-path.ts";
 import type { NetworkStatus } from "../../src/model/data-path-status.ts";
 import { decodeProbe, encodeProbe, SizeSearch } from "../../src/overlay/core/probe.ts";
+import { Prober } from "../../src/overlay/prober.ts";
 import { Answers } from "../../src/worker/answers.ts";
 import { managerRig } from "../support/manager-rig.ts";
 import { aNetwork, aNode, aStatus, aTask } from "../support/rows.ts";
+import { VirtualClock } from "../support/virtual-clock.ts";
 
 /** What nodes have of a network, and the ways between hosts: asked, judged and shown. */
 
@@ -335,4 +338,26 @@ t.test("a node that cannot answer says why", async t => {
   t.match(await held[16], { id: "q16", error: /too much at once/ });
   resolve({ fine: true });
   t.match(await held[0], { id: "q0", answerJson: '{"fine":true}', error: "" });
+});
+
+t.test("a probe that cannot be opened leaves nothing on the host", async t => {
+  const ran: string[] = [];
+  const commands = {
+    run: (command: readonly string[]): Promise<string> => {
+      ran.push(command.join(" "));
+      return Promise.resolve("");
+    },
+  };
+  const prober = new Prober({
+    commands,
+    clock: new VirtualClock(),
+    logger: silentLogger,
+    mesh: () => Promise.resolve(null),
+    meshProblem: () => "",
+  });
+  const self = { nodeId: "n1", index: 1, addr: "10.0.0.1" };
+  const plan = { self, others: [], managers: [], encrypted: false, dataPathPort: 4789 };
+  // Its commands only pretend, so there is no namespace to open a socket in.
+  await t.rejects(prober.open(plan), { message: /cannot open a socket in swdoctor/ });
+  t.ok(ran.lastIndexOf("ip netns del swdoctor") > ran.indexOf("ip netns add swdoctor"));
 });

@@ -9,7 +9,7 @@ import {
 } from "../../src/control/core/mesh-rotation.ts";
 import { MeshRotation } from "../../src/daemon/mesh-rotation.ts";
 import { decodeDescription } from "../../src/dispatcher/messages.ts";
-import { meshOf } from "../../src/model/mesh.ts";
+import { MESH_LAGGING_MAX, meshOf } from "../../src/model/mesh.ts";
 import { MESH_ID, type OverlayHost, type OverlayMesh } from "../../src/model/overlay.ts";
 import type { MeshKey } from "../../src/model/rows.ts";
 import {
@@ -296,6 +296,22 @@ t.test("a host that is away holds up no rotation", async t => {
     world.lead(false);
   }
   t.equal(world.mesh.settled, true);
+});
+
+t.test("a list of lagging hosts that is full says that somebody lags", async t => {
+  const meshKeys = [{ generation: 2, publicKey: "k" }];
+  const away = (count: number): string[] => Array.from({ length: count }, (_, i) => `away-${i}`);
+  const late = (lagging: readonly string[]): readonly string[] => {
+    const store = new MemoryStore(new VirtualClock());
+    const overlay = { addr: "10.0.0.1", publicKey: "k", problem: "", meshKeys, lagging };
+    const node = aNode({ id: "n1" });
+    if (node.description === null) throw new Error("a node describes itself");
+    const description = { ...node.description, overlay };
+    store.put({ op: "create", table: "nodes", row: { ...node, description } });
+    return meshLaggards(store.view, nextMesh(meshOf({}), "psk", 0));
+  };
+  t.same(late(away(MESH_LAGGING_MAX - 1)), [], "all of them are away");
+  t.same(late(away(MESH_LAGGING_MAX)), ["n1"], "one that is there may be left out");
 });
 
 t.test("the leader rotates every 12 h, once at a time, while a network is encrypted", async t => {

@@ -1,4 +1,4 @@
-import type { MeshState } from "../../model/mesh.ts";
+import { MESH_LAGGING_MAX, type MeshState } from "../../model/mesh.ts";
 import type { Node } from "../../model/rows.ts";
 import type { StateView } from "../../model/view.ts";
 
@@ -35,7 +35,7 @@ export function meshLaggards(view: StateView, { generation }: MeshState): readon
   const late = [...live.values()].filter(({ description }) => {
     const { meshKeys = [], lagging = [] } = description?.overlay ?? {};
     if (!meshKeys.some(key => key.generation === generation)) return true;
-    return lagging.some(id => live.has(id));
+    return lagging.length >= MESH_LAGGING_MAX || lagging.some(id => live.has(id));
   });
   return late.map(node => node.description?.hostname || node.id);
 }
