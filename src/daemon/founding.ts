@@ -16,7 +16,7 @@ import { newMeshKey } from "../tls/mesh-key.ts";
 import { newUnlockKey } from "../tls/unlock-key.ts";
 import { hostOf } from "./addresses.ts";
 import { nodeRow } from "./ca-backend.ts";
-import type { RunningNode } from "./regroup.ts";
+import type { RunningNode } from "./running-node.ts";
 
 export interface FoundingDeps {
   readonly clock: Clock;

@@ -21,22 +21,17 @@ import { parseUnlockKey } from "../tls/unlock-key.ts";
 import { hostOf, localInterfaces, resolveAddresses } from "./addresses.ts";
 import { askAdmission, takeBackAdmission } from "./admission.ts";
 import { clusterOf } from "./ca-backend.ts";
-import { ClusterNode, newRaftId } from "./cluster-node.ts";
 import type { DaemonConfig } from "./config.ts";
 import { refuseEngineInSwarm } from "./engine-swarm.ts";
 import { foundCluster, newFounding } from "./founding.ts";
 import { removalAdvice } from "./leave-advice.ts";
 import { removeLeftContainers } from "./left-containers.ts";
+import { newRaftId } from "./manager-side.ts";
 import { MembershipFiles } from "./membership-files.ts";
 import { movedState } from "./move.ts";
 import type { NodeState } from "./node-state.ts";
-import {
-  backupOf,
-  forceNewGroup,
-  type RegroupHost,
-  type RunningNode,
-  readRestorable,
-} from "./regroup.ts";
+import { backupOf, forceNewGroup, type RegroupHost, readRestorable } from "./regroup.ts";
+import { RunningNode } from "./running-node.ts";
 import { timeoutSignal } from "./timeout-signal.ts";
 
 /** Docker's words (moby daemon/cluster/errors.go). */
@@ -49,10 +44,7 @@ const NOT_IN = "This node is not part of a swarm";
 const JOIN_SLOW =
   "Timeout was reached before node joined. The attempt to join the swarm will continue in the " +
   'background. Use the "docker info" command to see the current swarm status of your node.';
-const JOIN_WAIT_MS = 20_000;
 const INIT_WAIT_MS = 20_000;
-/** A worker is there well before this, unless its Engine does not answer. */
-const READY_WAIT_MS = 5_000;
 const LEAVE_WAIT_MS = 60_000;
 
 type MembershipChange = "init" | "join" | "leave" | "unlock" | "restore";
@@ -65,11 +57,6 @@ export interface LifecycleDeps {
   readonly logger: Logger;
 }
 
-interface Running extends RunningNode {
-  readonly stop: AbortController;
-  readonly ended: Promise<void>;
-}
-
 /** The daemon's life in and out of clusters; one change at a time. */
 export class Lifecycle implements NodeLifecycle {
   readonly #config: DaemonConfig;
@@ -78,7 +65,7 @@ export class Lifecycle implements NodeLifecycle {
   readonly #identity: IdentityStore;
   readonly #files: MembershipFiles;
   readonly #fatal = newDeferred<never>();
-  #running: Running | null = null;
+  #running: RunningNode | null = null;
   /** A manager whose keys are sealed: it waits for the unlock key. */
   #locked: NodeState | null = null;
   #changing: MembershipChange | null = null;
@@ -128,9 +115,7 @@ export class Lifecycle implements NodeLifecycle {
   }
 
   async close(): Promise<void> {
-    const running = this.#running;
-    running?.stop.abort(new SwarmError("canceled", "the daemon stops"));
-    await running?.ended;
+    await this.#running?.end("the daemon stops");
   }
 
   state(): LocalNodeInfo {
@@ -225,8 +210,8 @@ export class Lifecycle implements NodeLifecycle {
           await this.#identity.replace(identity);
           await this.#files.stateFile.save(state);
           const running = this.#start(state, "join");
-          if (identity.role === "manager") return await this.#becameManager(running, signal);
-          await this.#becameReady(running, signal);
+          if (identity.role === "manager") return await running.becameManager(signal);
+          await running.becameReady(signal);
           return true;
         } catch (error) {
           await this.#end();
@@ -294,13 +279,8 @@ export class Lifecycle implements NodeLifecycle {
       this.#identity.unlock(parseUnlockKey(key));
       this.#locked = null;
       await this.#resume(state);
-      const running = this.#mustBeIn();
-      const limit = timeoutSignal(this.#deps.clock, INIT_WAIT_MS);
-      const ready = running.node.whenManager(AbortSignal.any([signal, limit]));
-      await Promise.race([ready, running.failed]).catch((error: unknown) => {
-        // Without a quorum it comes up later: it is unlocked all the same.
-        if (!limit.aborted) throw error;
-      });
+      // Without a quorum it comes up later: it is unlocked all the same.
+      await this.#mustBeIn().becameManager(signal);
     });
   }
 
@@ -309,28 +289,6 @@ export class Lifecycle implements NodeLifecycle {
     if (manager === null) throw new SwarmError("unavailable", NOT_IN);
     await manager.raft.readBarrier(signal);
     return clusterOf(manager.store.view).unlockKey ?? "";
-  }
-
-  /** False when it takes so long that it goes on in the background. */
-  async #becameManager({ node, failed }: Running, signal: AbortSignal): Promise<boolean> {
-    const limit = timeoutSignal(this.#deps.clock, JOIN_WAIT_MS);
-    try {
-      await Promise.race([node.whenManager(AbortSignal.any([signal, limit])), failed]);
-      return true;
-    } catch (error) {
-      if (!limit.aborted) throw error;
-      return false;
-    }
-  }
-
-  /** So that a service made right after the join finds the node; its Engine may be down. */
-  async #becameReady({ node, failed }: Running, signal: AbortSignal): Promise<void> {
-    const limit = timeoutSignal(this.#deps.clock, READY_WAIT_MS);
-    try {
-      await Promise.race([node.whenServed(AbortSignal.any([signal, limit])), failed]);
-    } catch (error) {
-      if (!limit.aborted) throw error;
-    }
   }
 
   /** A node that could not be made leaves nothing behind; one that was made counts from now on. */
@@ -367,7 +325,7 @@ export class Lifecycle implements NodeLifecycle {
     };
   }
 
-  #mustBeIn(): Running {
+  #mustBeIn(): RunningNode {
     if (this.#running === null) throw new SwarmError("unavailable", NOT_IN);
     return this.#running;
   }
@@ -377,19 +335,12 @@ export class Lifecycle implements NodeLifecycle {
     if (isIn) throw new SwarmError("unavailable", ALREADY_IN);
   }
 
-  #start(state: NodeState, mode: StartMode): Running {
-    const node = new ClusterNode(
-      { config: this.#config, runDir: this.#runDir, state },
-      { ...this.#deps, identity: this.#identity, stateFile: this.#files.stateFile },
-    );
-    const stop = new AbortController();
-    const failure = newDeferred<never>();
-    failure.promise.catch(() => undefined);
-    const ended = node.run(stop.signal, mode).catch((error: unknown) => {
-      this.#deps.logger.error("the node cannot go on", { error: errorMessage(error) });
-      failure.reject(error);
+  #start(state: NodeState, mode: StartMode): RunningNode {
+    this.#running = new RunningNode({ config: this.#config, runDir: this.#runDir, state }, mode, {
+      ...this.#deps,
+      identity: this.#identity,
+      stateFile: this.#files.stateFile,
     });
-    this.#running = { node, stop, ended, failed: failure.promise };
     return this.#running;
   }
 
@@ -397,14 +348,13 @@ export class Lifecycle implements NodeLifecycle {
    * The node is made: nobody waits for it any more, and the daemon ends when it cannot go on. A
    * worker that is promoted later tries to be a manager until it can.
    */
-  #establish(running: Running): void {
+  #establish(running: RunningNode): void {
     running.node.bePatient();
     running.failed.catch((error: unknown) => this.#fatal.reject(error));
   }
 
   async #end(): Promise<void> {
-    this.#running?.stop.abort(new SwarmError("canceled", "this node leaves the cluster"));
-    await this.#running?.ended;
+    await this.#running?.end("this node leaves the cluster");
   }
 
   /** Out of the cluster: nothing of it stays on disk. */

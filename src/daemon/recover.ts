@@ -15,9 +15,9 @@ import type { Credentials, IdentityStore } from "../tls/identity-store.ts";
 import { newKeyPair } from "../tls/keys.ts";
 import { hostOf } from "./addresses.ts";
 import { clusterOf, nodeRow } from "./ca-backend.ts";
-import { newRaftId } from "./cluster-node.ts";
 import { askAll } from "./group.ts";
 import type { Manager } from "./manager.ts";
+import { newRaftId } from "./manager-side.ts";
 import { prepareNewGroup, readOldGroup } from "./new-group.ts";
 import type { NodeState } from "./node-state.ts";
 

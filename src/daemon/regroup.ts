@@ -14,18 +14,13 @@ import {
   prepareRestoredGroup,
   type RecoverDeps,
 } from "./recover.ts";
+import type { RunningNode } from "./running-node.ts";
 import { timeoutSignal } from "./timeout-signal.ts";
 
 /** A group of one leads at once; the rest is for slow disks. */
 const LEAD_WAIT_MS = 20_000;
 /** What the command line and other clients send when nothing else is asked for. */
 const DEFAULT_LISTEN_ADDR = "0.0.0.0:2377";
-
-export interface RunningNode {
-  readonly node: ClusterNode;
-  /** Rejects when the node cannot go on. */
-  readonly failed: Promise<never>;
-}
 
 /** What making a new group needs of the daemon's life. */
 export interface RegroupHost extends RecoverDeps {
