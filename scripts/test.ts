@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { readdirSync } from "node:fs";
+import { readdirSync, rmSync } from "node:fs";
 import { performance } from "node:perf_hooks";
 
 /**
@@ -172,6 +172,8 @@ function wantedStages(args: readonly string[]): readonly Stage[] {
   return STAGES.filter(stage => names.includes(stage.name));
 }
 
+// A run that was stopped leaves its files there, sockets among them.
+rmSync(".tap/fixtures", { recursive: true, force: true });
 let sum = NOTHING;
 for (const stage of wantedStages(process.argv.slice(2))) {
   process.stdout.write(`\n== ${stage.name}\n`);

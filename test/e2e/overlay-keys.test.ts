@@ -32,6 +32,8 @@ const SEEN_RULES = `table bridge seen {
 }
 `;
 const ROTATIONS = 3;
+/** Enough that each change falls into a flow that goes on; how many it is depends on the machine. */
+const MIN_PACKETS = 20 * ROTATIONS;
 t.test("keys are changed without loss", { skip }, async t => {
   const lab = await startLab(t, "overlay-keys", { managers: 1, workers: 1 });
   const [m1, w1] = [lab.host("m1"), lab.host("w1")];
@@ -79,10 +81,10 @@ t.test("keys are changed without loss", { skip }, async t => {
     }
     for (const flow of flows) {
       const { sent, received } = await flow.end();
-      t.ok(sent > 200, `${sent} packets were sent meanwhile`);
+      t.ok(sent > MIN_PACKETS, `${sent} packets were sent meanwhile`);
       t.equal(sent - received, 0, "none was lost");
     }
-    t.ok((await seen("sealed")) - sealed > 400, "by the mesh");
+    t.ok((await seen("sealed")) - sealed > 2 * MIN_PACKETS, "by the mesh");
     t.equal(await seen("plain"), 0);
     t.match(await mesh(), { generation: generation + ROTATIONS, settled: true, waitingFor: [] });
     const after = await keysOf(m1);
