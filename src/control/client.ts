@@ -40,6 +40,7 @@ export interface ForwardingClientDeps {
 export class ForwardingClient implements ControlClient {
   readonly #caller: string;
   readonly #deps: ForwardingClientDeps;
+  #closed = false;
 
   constructor(options: { readonly nodeId: string }, deps: ForwardingClientDeps) {
     this.#caller = options.nodeId;
@@ -67,6 +68,11 @@ export class ForwardingClient implements ControlClient {
     }
   }
 
+  /** This node's manager has ended: nobody waits for a leader here any more. */
+  close(): void {
+    this.#closed = true;
+  }
+
   async *logs(request: LogRequest, signal: AbortSignal): AsyncIterable<LogMessage> {
     const { service, transport, clock } = this.#deps;
     const deadline = startDeadline(clock, "control logs", LEADER_WAIT_MS, signal);
@@ -90,7 +96,7 @@ export class ForwardingClient implements ControlClient {
         return await raft.readBarrier(deadline.signal);
       } catch (error) {
         const passing = isSwarmError(error, "unavailable") || isSwarmError(error, "not_leader");
-        if (!passing || deadline.signal.aborted) throw error;
+        if (!passing || this.#closed || deadline.signal.aborted) throw error;
         await sleep(clock, LEADER_POLL_MS, deadline.signal);
       }
     }
@@ -117,7 +123,7 @@ export class ForwardingClient implements ControlClient {
       } catch (error) {
         const unknown = isSwarmError(error, "unknown_outcome");
         uncertain ||= sent && (unknown || deadline.expired);
-        const over = clock.monoMs() >= giveUpAtMs && !unknown;
+        const over = this.#closed || (clock.monoMs() >= giveUpAtMs && !unknown);
         if (over || deadline.signal.aborted || !mayRetry(error, repeatable)) throw inDoubt(error);
         if (unknown) giveUpAtMs = clock.monoMs() + LEADER_WAIT_MS;
       }
@@ -150,7 +156,7 @@ export class ForwardingClient implements ControlClient {
     for (;;) {
       const leader = this.#leader();
       if (leader !== null) return leader;
-      if (clock.monoMs() >= giveUpAtMs) throw noLeader();
+      if (this.#closed || clock.monoMs() >= giveUpAtMs) throw noLeader();
       await sleep(clock, LEADER_POLL_MS, deadline.signal);
     }
   }

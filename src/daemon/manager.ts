@@ -232,7 +232,10 @@ export class Manager {
       stopCommits();
       term.abort();
       await this.#dutiesEnd;
-      await group.close().finally(() => this.#server.close(SERVER_GRACE_MS));
+      await group.close().finally(() => {
+        this.control.close();
+        return this.#server.close(SERVER_GRACE_MS);
+      });
       this.events.close();
     }
   }

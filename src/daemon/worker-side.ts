@@ -97,7 +97,8 @@ export class WorkerSide {
         ...(overlay !== null && {
           answer: (question, signal) => overlay.answer(question, signal),
         }),
-        dial: addr => deps.clients.client(DispatcherClient, addr),
+        // The session outlives renewals of the certificate, and a pooled connection does not.
+        dial: addr => deps.clients.ownClient(DispatcherClient, addr),
         toError: error => toSessionError(error),
         managers: deps.managers,
         onManagers: deps.onManagers,

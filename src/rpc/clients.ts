@@ -53,20 +53,8 @@ export class RpcClients {
   }
 
   /**
-   * A generated client. Take one for each use: it stays with the channel of this moment, which
-   * takes no new calls after a renewal or when it was unused for long.
-   */
-  client<C extends Client>(
-    clientClass: ClientConstructor<C>,
-    addr: string,
-    expected: Expected = {},
-  ): C {
-    return this.channel(addr, expected).client(clientClass);
-  }
-
-  /**
-   * A client on a connection of its own, outside the pool: for a peer whose stream lives as long
-   * as both do. The caller closes it; a renewal does not.
+   * A generated client on a connection of its own, outside the pool: for a peer whose stream lives
+   * as long as both do. The caller closes it; a renewal does not.
    */
   ownClient<C extends Client>(
     clientClass: ClientConstructor<C>,

@@ -6,6 +6,9 @@ import {
   Client,
   type ClientDuplexStream,
   type ClientOptions,
+  type ClientReadableStream,
+  type ClientUnaryCall,
+  type ClientWritableStream,
   connectivityState,
   Metadata,
   type ServiceError,
@@ -101,6 +104,8 @@ export class PeerChannel {
   readonly #clock: Clock;
   readonly #limits: ClientLimits;
   #failure: SwarmError | null = null;
+  #calls = 0;
+  #closing = false;
 
   constructor(options: PeerChannelOptions, deps: { readonly clock: Clock }) {
     const addr = parseHostPort(options.addr);
@@ -152,6 +157,7 @@ export class PeerChannel {
           else reject(this.explain(error));
         },
       );
+      this.#count(call);
       signal.addEventListener("abort", onAbort, { once: true });
     });
   }
@@ -165,6 +171,7 @@ export class PeerChannel {
       options.metadata ?? new Metadata(),
       this.#streamOptions(options),
     );
+    this.#count(call);
     return this.#wrap(call, options.signal);
   }
 
@@ -182,6 +189,7 @@ export class PeerChannel {
       options.metadata ?? new Metadata(),
       this.#streamOptions(options),
     );
+    this.#count(call);
     let failure: SwarmError | null = null;
     call.on("error", (error: ServiceError) => {
       failure = this.explain(error);
@@ -214,6 +222,7 @@ export class PeerChannel {
         ended.abort(new SwarmError("canceled", "the stream has ended"));
       },
     );
+    this.#count(call);
     try {
       const limit = AbortSignal.any([options.signal, ended.signal]);
       await pump(requests, call, limit).catch((error: unknown) => {
@@ -228,9 +237,23 @@ export class PeerChannel {
     }
   }
 
-  /** Takes no new calls; running ones go on to their end. */
+  /**
+   * Takes no new calls; running ones go on to their end, and the connection with the last of them:
+   * grpc-js would cut a closed channel's at the next ping.
+   */
   close(): void {
-    this.#channel.close();
+    this.#closing = true;
+    if (this.#calls === 0) this.#channel.close();
+  }
+
+  #count(
+    call: ClientUnaryCall | ClientReadableStream<unknown> | ClientWritableStream<never>,
+  ): void {
+    this.#calls += 1;
+    call.once("status", () => {
+      this.#calls -= 1;
+      if (this.#closing && this.#calls === 0) this.#channel.close();
+    });
   }
 
   #streamOptions(options: CallOptions): { deadline?: number } {

@@ -45,7 +45,7 @@ export interface SessionDeps {
   readonly outbox: StatusOutbox;
   /** Absent: the node has no data path to be asked about. */
   readonly answer?: AnswerSource;
-  /** A client on a mutually authenticated channel to a manager. */
+  /** A client on a mutually authenticated channel of its own to a manager; closed after use. */
   readonly dial: (addr: string) => DispatcherClient;
   /** Turns a gRPC failure into a SwarmError. */
   readonly toError: (error: unknown) => SwarmError;
@@ -289,6 +289,7 @@ class Session {
     this.#logs?.close();
     this.#answers.close();
     this.#stream?.cancel();
+    this.#client?.close();
   }
 
   #onMessage(message: ManagerMessage): void {

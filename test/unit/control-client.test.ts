@@ -157,6 +157,23 @@ t.test("a short lack of a leader is waited out", async t => {
   t.equal(await outcome(rig.clock, call), `{"id":"${ID}"}`);
 });
 
+t.test("nobody waits at a manager that has ended", async t => {
+  for (const op of ["write", "read", "leader"] as const) {
+    const rig = follower("unavailable");
+    rig.raft.leaderId = 0;
+    rig.raft.barrierError = new SwarmError("unavailable", "the log is closed");
+    const call =
+      op === "write"
+        ? rig.client.call("service.remove", REMOVE, never)
+        : op === "read"
+          ? rig.client.call("service.list", { filters: {}, status: false }, never)
+          : rig.client.call("manager.list", {}, never);
+    rig.clock.setTimer("demoted", 50, () => rig.client.close());
+    t.match(await outcome(rig.clock, call), /^50[03] /, op);
+    t.ok(rig.clock.monoMs() < 200, `${op}: at once`);
+  }
+});
+
 t.test("a long one is an error that names it, in good time", async t => {
   for (const op of ["write", "read", "leader"] as const) {
     const rig = follower("unavailable");

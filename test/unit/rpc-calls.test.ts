@@ -1,5 +1,6 @@
 import { createServer as createTcpServer, type Server } from "node:net";
 import { createServer as createTlsServer } from "node:tls";
+import { type ClientDuplexStream, makeClientConstructor } from "@grpc/grpc-js";
 import t, { type Test } from "tap";
 import { newDeferred } from "../../src/base/async.ts";
 import { ERROR_CODES, SwarmError } from "../../src/base/errors.ts";
@@ -295,6 +296,49 @@ t.test("new certificates on both sides, with streams open across the change", as
     code: "unavailable",
     message: /another cluster/,
   });
+});
+
+t.test("streams go on through renewals and pings, pooled and not", async t => {
+  const keepaliveMs = 20;
+  const { clients, addr, clientIdentity, ca } = await world(t, {}, {}, { keepaliveMs });
+  const { nodeId } = clientIdentity.current();
+  let failure: unknown = null;
+  const answers = { pooled: 0, own: 0 };
+  const pooled = clients.duplex(EchoService.both, addr, { signal });
+  const read = async (): Promise<void> => {
+    for await (const _ of pooled.responses) answers.pooled += 1;
+  };
+  const reading = read().catch((error: unknown) => {
+    failure = error;
+  });
+  const client = clients.ownClient(makeClientConstructor(EchoService, "Echo"), addr);
+  t.teardown(() => client.close());
+  const both = client["both"]?.bind(client) as () => ClientDuplexStream<string, string>;
+  const own = both();
+  own.on("data", () => {
+    answers.own += 1;
+  });
+  own.on("error", (error: Error) => {
+    failure = error;
+  });
+  const exchange = async (): Promise<void> => {
+    own.write("x");
+    await pooled.send("x");
+  };
+  await exchange();
+  await eventually(() => answers.own + answers.pooled === 2, { what: "the streams are open" });
+  clientIdentity.replace(await ca.identity("manager", { nodeId }));
+  await eventually(
+    async () => {
+      if (failure === null) await exchange();
+      return failure !== null || (answers.own > 20 && answers.pooled > 20);
+    },
+    { what: "twenty answers later", everyMs: keepaliveMs },
+  );
+  t.equal(failure, null);
+  own.cancel();
+  pooled.end();
+  await reading;
 });
 
 t.test("the server must be the node looked for", async t => {

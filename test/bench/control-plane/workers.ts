@@ -56,7 +56,7 @@ function startWorker(identity: Identity, managers: readonly string[]): void {
     {
       agent,
       outbox,
-      dial: addr => clients.client(DispatcherClient, addr),
+      dial: addr => clients.ownClient(DispatcherClient, addr),
       toError: error => toSwarmError(error, "unavailable"),
       managers: () => managers,
       onManagers: () => undefined,
