@@ -10,6 +10,7 @@ import {
   containersOf,
   disturbances,
   followersOf,
+  hostnames,
   httpGet,
   labUnavailable,
   must,
@@ -32,10 +33,6 @@ const APP = "swarmd/app:1";
 const QUICK = ["--update-monitor", "500ms", "--rollback-monitor", "500ms"];
 const skip = labUnavailable() ?? false;
 t.setTimeout(TIMEOUT_MS);
-
-function hostnames(tasks: readonly ApiTask[], names: ReadonlyMap<string, string>): string[] {
-  return tasks.map(task => names.get(task.NodeID ?? "") ?? "none").sort();
-}
 
 function imagesOf(tasks: readonly ApiTask[]): string[] {
   return tasks.map(task => task.Spec.ContainerSpec?.Image ?? "").sort();

@@ -251,3 +251,8 @@ export async function disturbances(
 export function words(text: string): string {
   return text.replace(/\s+/g, " ").trim();
 }
+
+/** Where tasks are, sorted; `names` are hosts' by node id. */
+export function hostnames(tasks: readonly ApiTask[], names: ReadonlyMap<string, string>): string[] {
+  return tasks.map(task => names.get(task.NodeID ?? "") ?? "none").sort();
+}
