@@ -60,8 +60,15 @@ module.exports = {
       from: { path: "^cli/" },
       to: {
         path: "^src/",
-        pathNot: ["^src/(base|model)/", "^src/daemon/(main|config)\\.ts$", "^src/system/"],
+        pathNot: ["^src/(base|model|stack)/", "^src/daemon/(main|config)\\.ts$", "^src/system/"],
       },
+    },
+    {
+      name: "stack-is-a-client",
+      comment: "Compose files become requests to the API; the command line alone needs that.",
+      severity: "error",
+      from: { path: "^src/stack/" },
+      to: { path: "^src/", pathNot: "^src/(base|model|stack)/" },
     },
     {
       name: "system-at-the-edge",

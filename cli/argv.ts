@@ -8,7 +8,7 @@ import { type Command, Option } from "commander";
 const VALUE = /^(--[a-z][a-z0-9-]*)=(true|false|t|f|1|0)$/i;
 const TRUE_WORDS: ReadonlySet<string> = new Set(["true", "t", "1"]);
 /** After their first argument comes another program's command line. */
-const PASS_ON: ReadonlySet<string> = new Set(["create", "deploy", "up", "config", "daemon"]);
+const PASS_ON: ReadonlySet<string> = new Set(["create", "daemon"]);
 const OFF = "-off";
 
 /** The switch for an explicit no, where that is more than not saying it. */

@@ -1,6 +1,6 @@
-import { spawn } from "node:child_process";
 import type { Command } from "commander";
 import { isTerminal, type TaskState } from "../../src/model/task-state.ts";
+import { NAMESPACE_LABEL as NAMESPACE } from "../../src/stack/core/names.ts";
 import { offSwitch } from "../argv.ts";
 import { type ApiClient, filtersQuery } from "../client.ts";
 import type { CliContext } from "../context.ts";
@@ -10,22 +10,9 @@ import { type Column, type ListFlags, printList } from "../format/list.ts";
 import { nameTasks } from "../tasks.ts";
 import type { ApiService, ApiTask } from "../types.ts";
 import { addListFlags, eachOf } from "./shared.ts";
+import { addStackFileCommands } from "./stack-deploy.ts";
 
-/** The label by which the docker command line tells a stack's objects (cli/compose/convert). */
-const NAMESPACE = "com.docker.stack.namespace";
 const GONE_POLL_MS = 250;
-const DEPLOY_HELP = `
-Flags of docker stack deploy:
-  -c, --compose-file <file>     compose file, or "-" for standard input, repeatable
-  -d, --detach                  do not wait until the services have converged (true)
-      --prune                   remove services that are no longer in the file
-  -q, --quiet                   suppress progress output
-      --resolve-image <when>    ask the registry for digests: always, changed or never
-      --with-registry-auth      send registry credentials to the nodes`;
-const CONFIG_HELP = `
-Flags of docker stack config:
-  -c, --compose-file <file>     compose file, or "-" for standard input, repeatable
-      --skip-interpolation      leave variables as they are`;
 /** Docker's order of removal. */
 const KINDS = ["services", "secrets", "configs", "networks"] as const;
 
@@ -123,26 +110,6 @@ function membersOf(client: ApiClient, kind: string, stack: string): Promise<read
   return client.get<Member[]>(`/${kind}`, { filters: ofStack(stack) });
 }
 
-/** What a compose file means is decided by the docker command line, so that is asked to do it. */
-function byDocker(
-  context: CliContext,
-  verb: "deploy" | "config",
-  args: readonly string[],
-): Promise<void> {
-  const env = { ...process.env, DOCKER_HOST: context.client().host };
-  const child = spawn("docker", ["stack", verb, ...args], { env, stdio: "inherit" });
-  return new Promise((resolve, reject) => {
-    child.on("error", error => {
-      const why = `stack ${verb} needs the docker command line on the PATH (${error.message})`;
-      reject(new CliError(why));
-    });
-    child.on("close", code => {
-      if (code === 0) resolve();
-      else reject(new CliError(`docker stack ${verb} ended with ${code ?? "a signal"}`));
-    });
-  });
-}
-
 /** `swarmd stack …`. */
 export function addStackCommands(program: Command, context: CliContext): void {
   const group = program.command("stack").description("Manage stacks of services");
@@ -167,21 +134,5 @@ export function addStackCommands(program: Command, context: CliContext): void {
     .action((stacks: string[], flags: { readonly detachOff?: boolean }) =>
       remove(context, stacks, flags.detachOff === true),
     );
-  group
-    .command("deploy")
-    .aliases(["up"])
-    .description("Deploy or update a stack, by the docker command line")
-    .argument("<args...>")
-    .allowUnknownOption()
-    .passThroughOptions()
-    .addHelpText("after", DEPLOY_HELP)
-    .action((args: string[]) => byDocker(context, "deploy", args));
-  group
-    .command("config")
-    .description("Show the final compose file, merged and filled in, by the docker command line")
-    .argument("<args...>")
-    .allowUnknownOption()
-    .passThroughOptions()
-    .addHelpText("after", CONFIG_HELP)
-    .action((args: string[]) => byDocker(context, "config", args));
+  addStackFileCommands(group, context);
 }
