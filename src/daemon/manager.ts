@@ -154,7 +154,7 @@ export class Manager {
     const raftDir = raftDirOf(options.dataDir);
     const sealer = new AesGcmSealer({ dek: await loadDek(raftDir, deps.identity.unlockKey) });
     const storage = new LevelRaftStorage({ dir: raftDir, keepOldSnapshots: 0 }, { sealer, clock });
-    const store = new ReplicatedStore({}, { clock, logger });
+    const store = new ReplicatedStore({ freezesRows: false }, { clock, logger });
     const { clusterId, self } = options;
     const transport = new GrpcRaftTransport(
       { clusterId, self },

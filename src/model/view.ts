@@ -7,6 +7,8 @@ export interface TableView<Row> {
   get(id: string): Row | undefined;
   /** All rows in order of id. */
   all(): Iterable<Row>;
+  /** The rows behind this id, in order of id: to read a large table in portions. */
+  after(id: string): Iterable<Row>;
 }
 
 /**

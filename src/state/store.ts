@@ -16,12 +16,12 @@ import type { PeerInfo, RaftNode, StateMachine } from "../raft/ports.ts";
 import { applyTransaction } from "./core/apply.ts";
 import { Digester } from "./core/digest.ts";
 import { encodeImage, ImageDecoder, imageOf } from "./core/snapshot-codec.ts";
-import { StateTables } from "./core/tables.ts";
+import { StateTables, type StateTablesOptions } from "./core/tables.ts";
 import { decodeTransaction, encodeTransaction } from "./core/transaction-codec.ts";
 import type { StateStore, Watch } from "./ports.ts";
 import { Watches } from "./watch.ts";
 
-export interface ReplicatedStoreOptions {
+export interface ReplicatedStoreOptions extends StateTablesOptions {
   /** Watches open at once; more are refused (a leak shows instead of growing). */
   readonly maxWatches?: number;
 }
@@ -62,7 +62,11 @@ class Listeners<Args extends unknown[]> {
 
 /** One object for the life of the store, though a snapshot replaces the tables behind it. */
 class LiveView implements StateView {
-  tables = new StateTables();
+  tables: StateTables;
+
+  constructor(options: StateTablesOptions) {
+    this.tables = new StateTables(options);
+  }
 
   get index(): number {
     return this.tables.index;
@@ -101,11 +105,14 @@ export class ReplicatedStore implements StateStore, StateMachine {
   readonly #commitListeners: Listeners<[Commit]>;
   readonly #restoreListeners: Listeners<[]>;
   readonly #digester = new Digester();
-  readonly #view = new LiveView();
-  #raft: RaftNode | null = null;
+  readonly #tablesOptions: StateTablesOptions;
+  readonly #view: LiveView;
+  #raft: Pick<RaftNode, "propose"> | null = null;
 
   constructor(options: ReplicatedStoreOptions, deps: ReplicatedStoreDeps) {
     this.#maxWatches = options.maxWatches ?? DEFAULT_MAX_WATCHES;
+    this.#tablesOptions = options;
+    this.#view = new LiveView(options);
     this.#clock = deps.clock;
     this.#commitListeners = new Listeners(deps.logger);
     this.#restoreListeners = new Listeners(deps.logger);
@@ -116,7 +123,7 @@ export class ReplicatedStore implements StateStore, StateMachine {
   }
 
   /** Gives `submit` its way into the log. Once, before the first submit. */
-  attach(raft: RaftNode): void {
+  attach(raft: Pick<RaftNode, "propose">): void {
     assert(this.#raft === null, "the store is attached to one raft node");
     this.#raft = raft;
   }
@@ -202,7 +209,7 @@ export class ReplicatedStore implements StateStore, StateMachine {
   }
 
   async restore(chunks: AsyncIterable<Uint8Array>, index: number): Promise<void> {
-    const decoder = new ImageDecoder();
+    const decoder = new ImageDecoder(this.#tablesOptions);
     for await (const chunk of chunks) decoder.push(chunk);
     const state = decoder.finish();
     if (state.index > index) {

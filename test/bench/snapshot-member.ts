@@ -54,7 +54,10 @@ const rowBytesOf = new Map<number, string>();
 let events: string[] = [];
 let node: GrpcNode | null = null;
 let held: Held = { wallMs: 0, workMs: 0, over50: 0 };
-const store = new ReplicatedStore({}, { clock: realClock, logger: silentLogger });
+const store = new ReplicatedStore(
+  { freezesRows: false },
+  { clock: realClock, logger: silentLogger },
+);
 const log = {
   ...silentLogger,
   info: (message: string, fields: LogFields = {}) => {

@@ -5,7 +5,7 @@ import type { Change, Commit } from "../../src/model/change.ts";
 import type { StateView } from "../../src/model/view.ts";
 import { encodeTransaction } from "../../src/state/core/transaction-codec.ts";
 import type { StateStore, Watch } from "../../src/state/ports.ts";
-import { ReplicatedStore } from "../../src/state/store.ts";
+import { ReplicatedStore, type ReplicatedStoreOptions } from "../../src/state/store.ts";
 import { VirtualClock } from "./virtual-clock.ts";
 
 /**
@@ -21,9 +21,9 @@ export class MemoryStore implements StateStore {
   /** Transactions applied or refused so far. */
   submits = 0;
 
-  constructor(clock: Clock = new VirtualClock()) {
+  constructor(clock: Clock = new VirtualClock(), options: ReplicatedStoreOptions = {}) {
     this.clock = clock;
-    this.#store = new ReplicatedStore({}, { clock, logger: silentLogger });
+    this.#store = new ReplicatedStore(options, { clock, logger: silentLogger });
   }
 
   get view(): StateView {

@@ -53,6 +53,24 @@ t.test("rows are stamped with index and leader's clock", t => {
   t.end();
 });
 
+t.test("rows are frozen unless the daemon's store does without", t => {
+  for (const [options, frozen] of [
+    [{}, true],
+    [{ freezesRows: false }, false],
+  ] as const) {
+    const state = new StateTables(options);
+    const changes: Change[] = [{ op: "create", table: "nodes", row: aNode({ id: "n1" }) }];
+    applyTransaction(state, { nowMs: 1, changes }, 1);
+    const decoder = new ImageDecoder(options);
+    for (const chunk of encodeImage(imageOf(state))) decoder.push(chunk);
+    for (const tables of [state, decoder.finish()]) {
+      const node = tables.table("nodes").get("n1");
+      t.same([Object.isFrozen(node), Object.isFrozen(node?.spec)], [frozen, frozen]);
+    }
+  }
+  t.end();
+});
+
 t.test("a refused transaction changes nothing", t => {
   const store = new MemoryStore();
   store.put(...createService(web));

@@ -33,12 +33,16 @@ function outOfSequence(): Refusal {
   return refuse("out_of_sequence", "update out of sequence");
 }
 
+/** A row on its way in: a copy of its own, which nobody has seen. */
+type Fresh<Row> = { -readonly [Field in keyof Row]: Row[Field] };
+
 /** The transaction in progress: writes go straight to the tables, and are undone if it fails. */
 class Draft {
   readonly #state: StateTables;
   readonly #index: number;
   readonly #nowMs: number;
-  readonly #touched = new Map<string, Touched>();
+  readonly #touched: Touched[] = [];
+  readonly #touchedIds = new Map<TableName, Set<string>>();
 
   constructor(state: StateTables, index: number, nowMs: number) {
     this.#state = state;
@@ -50,25 +54,31 @@ class Draft {
     return this.#state.rows(table).get(id);
   }
 
-  /** Stamps and stores `row` in place of `before`. */
-  write<R extends { readonly id: string }>(
+  /** Stamps and stores `row`, with `fields` set, in place of `before`. One copy, as rows are many. */
+  write(
     table: TableName,
-    row: R,
+    row: { readonly id: string },
     before: RowMeta | undefined,
+    fields: object = {},
   ): Refusal | null {
-    const version = this.#index;
-    const createdAtMs = before?.createdAtMs ?? this.#nowMs;
-    const updatedAtMs = this.#nowMs;
-    const life = table === "tasks" ? this.#lifeOf(row, before) : {};
-    if (life === null) return outOfSequence();
-    const after: RowMeta = { ...row, version, createdAtMs, updatedAtMs, ...life };
+    const after: Fresh<RowMeta> = {
+      ...row,
+      ...fields,
+      id: row.id,
+      version: this.#index,
+      createdAtMs: before?.createdAtMs ?? this.#nowMs,
+      updatedAtMs: this.#nowMs,
+    };
+    if (table === "tasks" && !this.#live(after as Task, before as Task | undefined)) {
+      return outOfSequence();
+    }
     const rows = this.#state.rows(table);
     if (!rows.admits(after)) return refuse("invalid_argument", `malformed row in ${table}`);
     const conflict = this.#state.nameConflict(table, after);
     if (conflict !== null) return refuse("already_exists", conflict);
-    deepFreeze(after);
-    this.#touch(table, row.id, before);
-    rows.put(row.id, after);
+    if (this.#state.freezesRows) deepFreeze(after);
+    this.#touch(table, after.id, before);
+    rows.put(after.id, after);
     return null;
   }
 
@@ -78,42 +88,40 @@ class Draft {
   }
 
   rollBack(): void {
-    for (const { table, id, before } of this.#touched.values()) {
-      this.#state.rows(table).put(id, before);
-    }
+    for (const { table, id, before } of this.#touched) this.#state.rows(table).put(id, before);
   }
 
   events(): RowEvent[] {
     const events: RowEvent[] = [];
-    for (const { table, id, before = null } of this.#touched.values()) {
+    for (const { table, id, before = null } of this.#touched) {
       const after = this.get(table, id) ?? null;
       if (before !== after) events.push({ table, id, before, after } as RowEvent);
     }
     return events;
   }
 
+  /** Notes what a row was before the transaction, once. */
   #touch(table: TableName, id: string, before: RowMeta | undefined): void {
-    const key = `${table}/${id}`;
-    if (!this.#touched.has(key)) this.#touched.set(key, { table, id, before });
+    let ids = this.#touchedIds.get(table);
+    if (ids === undefined) {
+      ids = new Set();
+      this.#touchedIds.set(table, ids);
+    }
+    if (ids.has(id)) return;
+    ids.add(id);
+    this.#touched.push({ table, id, before });
   }
 
-  /** The stamps of a task's life; null when it would go back in it, observed or desired. */
-  #lifeOf(
-    row: object,
-    before: RowMeta | undefined,
-  ): Pick<Task, "runningSinceMs" | "endedAtMs"> | null {
-    const { desiredState, status, runningSinceMs, endedAtMs } = row as Task;
-    const old = before as Task | undefined;
-    if (old !== undefined) {
-      if (compareTaskStates(desiredState, old.desiredState) < 0) return null;
-      if (compareTaskStates(status.state, old.status.state) < 0) return null;
+  /** Stamps a task's life; false when it would go back in it, observed or desired. */
+  #live(after: Fresh<Task>, before: Task | undefined): boolean {
+    const { desiredState, status } = after;
+    if (before !== undefined) {
+      if (compareTaskStates(desiredState, before.desiredState) < 0) return false;
+      if (compareTaskStates(status.state, before.status.state) < 0) return false;
     }
-    const runs = status.state === "running" && !runningSinceMs;
-    const ended = isTerminal(status.state) && !endedAtMs;
-    return {
-      runningSinceMs: runs ? this.#nowMs : runningSinceMs,
-      endedAtMs: ended ? this.#nowMs : endedAtMs,
-    };
+    if (status.state === "running" && !after.runningSinceMs) after.runningSinceMs = this.#nowMs;
+    if (isTerminal(status.state) && !after.endedAtMs) after.endedAtMs = this.#nowMs;
+    return true;
   }
 }
 
@@ -127,7 +135,7 @@ function applyStatus(draft: Draft, id: string, status: TaskStatus): Refusal | nu
   if (task === undefined) return null;
   if (compareTaskStates(status.state, task.status.state) < 0) return null;
   if (canonicalJson(status) === canonicalJson(task.status)) return null;
-  return draft.write("tasks", { ...task, status }, task);
+  return draft.write("tasks", task, task, { status });
 }
 
 function applyChange(draft: Draft, change: Change): Refusal | null {
@@ -145,7 +153,7 @@ function applyChange(draft: Draft, change: Change): Refusal | null {
   }
   if (row === undefined) return null;
   if (change.op === "update") return draft.write(table, change.row, row);
-  if (change.op === "patch") return draft.write(table, { ...row, ...change.fields, id }, row);
+  if (change.op === "patch") return draft.write(table, row, row, change.fields);
   draft.remove(table, id);
   return null;
 }

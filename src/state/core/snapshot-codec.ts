@@ -2,7 +2,7 @@ import { SwarmError } from "../../base/errors.ts";
 import { type RowMeta, TABLE_NAMES, type TableName } from "../../model/rows.ts";
 import { deepFreeze } from "./freeze.ts";
 import { sortInSlices } from "./sort-in-slices.ts";
-import { StateTables } from "./tables.ts";
+import { StateTables, type StateTablesOptions } from "./tables.ts";
 
 export const SNAPSHOT_FORMAT = 1;
 /** Bytes of one chunk (the transport's and the storage's unit). */
@@ -14,7 +14,7 @@ const NO_BYTES = new Uint8Array();
 
 const TABLES: ReadonlySet<unknown> = new Set(TABLE_NAMES);
 
-/** The state at one moment: rows are frozen, so holding them is enough. */
+/** The state at one moment: rows never change, so holding them is enough. */
 export interface StateImage {
   readonly index: number;
   readonly nowMs: number;
@@ -79,12 +79,16 @@ function damaged(what: string): SwarmError {
 
 /** Builds a state from chunks cut anywhere. Throws SwarmError data_loss on damage. */
 export class ImageDecoder {
-  readonly #state = new StateTables();
+  readonly #state: StateTables;
   readonly #decoder = new TextDecoder("utf-8", { fatal: true });
   #partial: Uint8Array[] = [];
   #partialBytes = 0;
   #rows = 0;
   #phase: "header" | "rows" | "done" = "header";
+
+  constructor(options: StateTablesOptions = {}) {
+    this.#state = new StateTables(options);
+  }
 
   push(chunk: Uint8Array): void {
     let start = 0;
@@ -155,7 +159,7 @@ export class ImageDecoder {
     const rows = this.#state.rows(table as TableName);
     const value = row as RowMeta;
     if (!rows.admits(value)) throw damaged(`a malformed row in ${String(table)}`);
-    rows.put(value.id, deepFreeze(value));
+    rows.put(value.id, this.#state.freezesRows ? deepFreeze(value) : value);
     this.#rows += 1;
   }
 
