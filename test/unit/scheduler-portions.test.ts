@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import t from "tap";
+import type { Change } from "../../src/model/change.ts";
 import type { Task } from "../../src/model/rows.ts";
 import { type StateView, specOfTask } from "../../src/model/view.ts";
 import { ClusterTracker } from "../../src/scheduler/core/cluster-info.ts";
@@ -9,11 +10,14 @@ import { NodeLevels } from "../../src/scheduler/core/levels.ts";
 import { serviceTasks } from "../../src/scheduler/core/node-info.ts";
 import { comparatorFor, reservedShare } from "../../src/scheduler/core/rank.ts";
 import { type PlanLimits, SCHEDULER_KEY } from "../../src/scheduler/core/scheduler.ts";
+import { aNode, aService, aStatus, aTask, createService } from "../support/rows.ts";
 import {
   aWorld,
   ids,
   nodeArb,
   nodeChanges,
+  placements,
+  planOnce,
   put,
   serviceArb,
   serviceChanges,
@@ -56,7 +60,7 @@ t.test("portions of a plan come to the same as the whole of it", async t => {
 /** The node that looking at all of them finds best for a task, by the rules alone. */
 function bestNode(view: StateView, task: Task): string {
   const tracker = new ClusterTracker(new DemandCache());
-  tracker.reset(view);
+  tracker.reset();
   tracker.read(view);
   const demand = demandOf(specOfTask(view, task)?.spec ?? {});
   const filters = filtersFor(demand);
@@ -130,4 +134,46 @@ t.test("nodes are found in order of level and place", async t => {
       );
     }),
   );
+});
+
+t.test("the nodes of a large cluster are read in portions, while they come and go", async t => {
+  const id = (i: number): string => `n${String(i).padStart(5, "0")}`;
+  const created = (i: number, Availability: "active" | "drain"): Change => {
+    const row = aNode({ id: id(i), spec: { Role: "worker", Availability } });
+    return { op: "create", table: "nodes", row };
+  };
+  const removed = (i: number): Change => ({ op: "delete", table: "nodes", id: id(i) });
+  const world = aWorld();
+  const { store } = world;
+  put(
+    store,
+    Array.from({ length: 9_000 }, (_, i) => created(10 * i, i < 8_990 ? "drain" : "active")),
+  );
+  put(store, [
+    ...createService(aService({ id: "s1", spec: { Name: "s1" } })),
+    ...Array.from({ length: 30 }, (_, i): Change => {
+      const row = aTask({ id: `t${i}`, serviceId: "s1", slot: i, status: aStatus("pending") });
+      return { op: "create", table: "tasks", row };
+    }),
+  ]);
+  world.scheduler.allKeys(store.view);
+  const first = planOnce(world);
+  t.match(first, { changes: [], wakeAtMs: world.clock.nowMs() }, "the first portion");
+  const active = { Role: "worker", Availability: "active" } as const;
+  // Before and behind what has been read.
+  for (const at of [5, 89_005]) {
+    const patch: Change = {
+      op: "patch",
+      table: "nodes",
+      id: id(at + 15),
+      fields: { spec: active },
+    };
+    put(store, [created(at, "active"), removed(at + 5), patch]);
+    put(store, [created(at + 1, "active"), removed(at + 1)]);
+  }
+  put(store, [removed(89_990)]);
+  t.ok(settle(world) >= 3);
+  const used = new Set(placements(store.view).map(line => line.split(" ")[1]));
+  const last = Array.from({ length: 9 }, (_, i) => 89_900 + 10 * i);
+  t.same([...used].sort(), [5, 20, 89_005, 89_020, ...last].map(id));
 });

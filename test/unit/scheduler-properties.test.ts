@@ -66,7 +66,7 @@ function violations(view: StateView): string[] {
 function overlooked(view: StateView): string[] {
   const demands = new DemandCache();
   const tracker = new ClusterTracker(demands);
-  tracker.reset(view);
+  tracker.reset();
   tracker.read(view);
   return [...view.table("tasks").all()]
     .filter(({ status }) => status.state === "pending")
@@ -138,8 +138,8 @@ function portrait(tracker: ClusterTracker, view: StateView): unknown {
     ...free,
     id: node.id,
     version: node.version,
-    ports: [...usedPorts].sort(),
-    services: [...tasksByService].sort(),
+    ports: [...(usedPorts ?? [])].sort(),
+    services: [...(tasksByService ?? [])].sort(),
     generic: [...generic],
   }));
 }
@@ -151,7 +151,7 @@ t.test("accounting is exact after any history", async t => {
       const world = aWorld();
       const { store } = world;
       const tracker = new ClusterTracker(new DemandCache());
-      tracker.reset(store.view);
+      tracker.reset();
       store.onCommit(({ events }) => {
         for (const event of events) tracker.observe(event, store.view);
       });
@@ -160,7 +160,7 @@ t.test("accounting is exact after any history", async t => {
         if (step.kind === "plan") planOnce(world);
         else put(store, stepChanges(store.view, step));
         const fresh = new ClusterTracker(new DemandCache());
-        fresh.reset(store.view);
+        fresh.reset();
         compared += 1;
         const [kept, read] = [tracker, fresh].map(one => portrait(one, store.view));
         if (JSON.stringify(kept) !== JSON.stringify(read)) return false;

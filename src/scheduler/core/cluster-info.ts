@@ -18,6 +18,8 @@ import {
 
 /** Tasks looked at in one go when nodes are read anew, so that this holds the loop briefly. */
 export const TASKS_PER_READ_MAX = 20_000;
+/** When more was read than this the plan ends with it, likewise. */
+const TASKS_BESIDE_A_PLAN_MAX = TASKS_PER_READ_MAX / 4;
 /** A node costs as much as so many tasks. */
 const TASKS_PER_NODE = 5;
 
@@ -38,7 +40,7 @@ export class ClusterTracker {
   readonly #infos = new Map<string, NodeInfo>();
   /** Nodes whose tasks must be read anew before the next pass. */
   readonly #stale = new Set<string>();
-  /** Nodes behind this id have never been read; null = none. */
+  /** Nodes behind this id have not been read since the reset, and are in no list; null = none. */
   #unreadAfter: string | null = null;
   #ids: string[] = [];
   /** The infos in the order of `#ids`; a hole where a node has never been read. */
@@ -96,17 +98,16 @@ export class ClusterTracker {
     return low;
   }
 
-  /** Everything is read anew. */
-  reset(view: StateView): void {
+  /** Everything is read anew, by the calls of `read` that follow. */
+  reset(): void {
     assert(this.#claimed.length === 0, "no plan is being made");
     this.#infos.clear();
     this.touched.clear();
     this.#stale.clear();
     this.#ids = [];
+    this.#inOrder = [];
+    this.#levels = null;
     this.#unreadAfter = "";
-    for (const { id } of view.table("nodes").all()) this.#ids.push(id);
-    this.#inOrder = new Array(this.#ids.length);
-    this.#levels = new NodeLevels(this.#ids.length);
   }
 
   /** Takes in one change; `view` is the state after its commit. */
@@ -120,17 +121,19 @@ export class ClusterTracker {
     let cost = 0;
     for (const nodeId of this.#stale) {
       if (cost >= TASKS_PER_READ_MAX) return false;
-      cost += this.#readNode(view, nodeId);
+      this.#stale.delete(nodeId);
+      const node = view.table("nodes").get(nodeId);
+      cost += node === undefined ? 0 : this.#readNode(view, node, this.firstAfter(nodeId) - 1);
     }
     if (this.#unreadAfter === null) return true;
-    for (let i = this.firstAfter(this.#unreadAfter); i < this.#ids.length; i++) {
+    for (const node of view.table("nodes").after(this.#unreadAfter)) {
       if (cost >= TASKS_PER_READ_MAX) return false;
-      const nodeId = this.#ids[i] ?? "";
-      this.#unreadAfter = nodeId;
-      cost += this.#readNode(view, nodeId);
+      this.#unreadAfter = node.id;
+      this.#ids.push(node.id);
+      cost += this.#readNode(view, node, this.#ids.length - 1);
     }
     this.#unreadAfter = null;
-    return true;
+    return cost <= TASKS_BESIDE_A_PLAN_MAX;
   }
 
   /** Takes room for a placement of the present plan. */
@@ -158,16 +161,11 @@ export class ClusterTracker {
   }
 
   #observeNode(before: Node | null, after: Node | null, id: string): void {
+    // A node not yet come to is read as it then is.
+    if (this.#unreadAfter !== null && id > this.#unreadAfter) return;
     this.touched.add(id);
     if (after === null) {
-      const at = this.firstAfter(id) - 1;
-      if (this.#ids[at] === id) {
-        this.#ids.splice(at, 1);
-        this.#inOrder.splice(at, 1);
-      }
-      this.#levels = null;
-      this.#infos.delete(id);
-      this.#stale.delete(id);
+      this.#forget(id);
       return;
     }
     const at = this.firstAfter(id);
@@ -178,12 +176,23 @@ export class ClusterTracker {
     }
     const info = this.#infos.get(id);
     if (info === undefined) {
-      if (this.#unreadAfter === null || id <= this.#unreadAfter) this.#stale.add(id);
+      this.#stale.add(id);
       return;
     }
     info.node = after;
     const resources = before?.description?.resources;
     if (!deepEqual(resources, after.description?.resources)) this.#stale.add(id);
+  }
+
+  #forget(id: string): void {
+    const at = this.firstAfter(id) - 1;
+    if (this.#ids[at] === id) {
+      this.#ids.splice(at, 1);
+      this.#inOrder.splice(at, 1);
+    }
+    this.#levels = null;
+    this.#infos.delete(id);
+    this.#stale.delete(id);
   }
 
   #observeTask(before: Task | null, after: Task | null, view: StateView): void {
@@ -206,21 +215,17 @@ export class ClusterTracker {
   }
 
   /** Returns how much there was to look at. */
-  #readNode(view: StateView, nodeId: string): number {
-    this.#stale.delete(nodeId);
-    const node = view.table("nodes").get(nodeId);
-    if (node === undefined) return TASKS_PER_NODE;
+  #readNode(view: StateView, node: Node, place: number): number {
     const info = emptyNodeInfo(node);
-    const tasks = view.tasksOfNode(nodeId);
+    const tasks = view.tasksOfNode(node.id);
     for (const task of tasks) {
       if (occupiesNode(task)) {
         addClaim(info, claimOf(task, this.#demandOf(task, view) ?? NO_DEMAND));
       }
     }
-    const place = this.firstAfter(nodeId) - 1;
     info.place = place;
     this.#inOrder[place] = info;
-    this.#infos.set(nodeId, info);
+    this.#infos.set(node.id, info);
     this.#moved(info);
     return tasks.length + TASKS_PER_NODE;
   }

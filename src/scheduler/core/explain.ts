@@ -157,7 +157,7 @@ function platformDetail(_infos: readonly NodeInfo[], demand: Demand): string {
 }
 
 function portDetail(infos: readonly NodeInfo[], demand: Demand): string {
-  const ports = demand.hostPorts.filter(port => infos.some(info => info.usedPorts.has(port)));
+  const ports = demand.hostPorts.filter(port => infos.some(info => info.usedPorts?.has(port)));
   return `${ports.length === 1 ? "port" : "ports"} ${ports.slice(0, NAMES_MAX).join(", ")}`;
 }
 

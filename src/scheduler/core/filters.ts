@@ -56,7 +56,7 @@ export const FILTERS: readonly Filter[] = [
   {
     name: "host ports",
     applies: demand => demand.hostPorts.length > 0,
-    accepts: (info, demand) => !demand.hostPorts.some(port => info.usedPorts.has(port)),
+    accepts: (info, demand) => !demand.hostPorts.some(port => info.usedPorts?.has(port)),
     phrase: onNodes("host-mode port already in use"),
   },
   {

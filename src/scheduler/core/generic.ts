@@ -12,10 +12,12 @@ export interface GenericSupply {
 /** By kind. */
 export type GenericPool = ReadonlyMap<string, GenericSupply>;
 
+const EMPTY_POOL: GenericPool = new Map();
 const NOTHING: GenericSupply = { named: [], discrete: 0 };
 
 /** The pool that a node's description declares, or that a task holds. */
 export function genericPool(resources: readonly GenericResourceSpec[]): GenericPool {
+  if (resources.length === 0) return EMPTY_POOL;
   const pool = new Map<string, GenericSupply>();
   for (const { NamedResourceSpec: named, DiscreteResourceSpec: discrete } of resources) {
     const kind = named?.Kind ?? discrete?.Kind ?? "";

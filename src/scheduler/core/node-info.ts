@@ -4,6 +4,9 @@ import { compareTaskStates, isTerminal, isWanted } from "../../model/task-state.
 import type { Demand } from "./demand.ts";
 import { consumeGeneric, type GenericPool, genericPool } from "./generic.ts";
 
+/** How many there are of each; null = none, as on most nodes, for maps are large. */
+export type Counts = Map<string, number> | null;
+
 /**
  * A node as the scheduler sees it: what its description declares less what the tasks on it have
  * reserved. A task holds what it reserved from ASSIGNED until it has ended, whatever is desired of
@@ -16,10 +19,10 @@ export interface NodeInfo {
   freeMemoryBytes: number;
   generic: GenericPool;
   /** Tasks by host-mode port. */
-  readonly usedPorts: Map<string, number>;
+  usedPorts: Counts;
   /** Wanted tasks. */
   tasks: number;
-  readonly tasksByService: Map<string, number>;
+  tasksByService: Counts;
   /** Among all nodes in order of id; kept by who tracks them. */
   place: number;
 }
@@ -58,9 +61,9 @@ export function emptyNodeInfo(node: Node): NodeInfo {
     freeNanoCpus: resources?.nanoCpus ?? 0,
     freeMemoryBytes: resources?.memoryBytes ?? 0,
     generic: genericPool(resources?.generic ?? []),
-    usedPorts: new Map(),
+    usedPorts: null,
     tasks: 0,
-    tasksByService: new Map(),
+    tasksByService: null,
     place: -1,
   };
 }
@@ -79,19 +82,22 @@ export function removeClaim(info: NodeInfo, claim: Claim): void {
 function count(info: NodeInfo, { demand, serviceId, wanted }: Claim, sign: 1 | -1): void {
   info.freeNanoCpus -= sign * demand.nanoCpus;
   info.freeMemoryBytes -= sign * demand.memoryBytes;
-  for (const port of demand.hostPorts) addTo(info.usedPorts, port, sign);
+  for (const port of demand.hostPorts) info.usedPorts = counted(info.usedPorts, port, sign);
   if (!wanted) return;
   info.tasks += sign;
-  addTo(info.tasksByService, serviceId, sign);
+  info.tasksByService = counted(info.tasksByService, serviceId, sign);
 }
 
-function addTo(counts: Map<string, number>, key: string, sign: 1 | -1): void {
-  const next = (counts.get(key) ?? 0) + sign;
-  if (next > 0) counts.set(key, next);
-  else counts.delete(key);
+/** The counts, changed: one more or less of the key. */
+function counted(counts: Counts, key: string, sign: 1 | -1): Counts {
+  const next = (counts?.get(key) ?? 0) + sign;
+  if (next <= 0) counts?.delete(key);
+  else if (counts === null) return new Map([[key, next]]);
+  else counts.set(key, next);
+  return counts;
 }
 
 /** Wanted tasks of a service on the node. */
 export function serviceTasks(info: NodeInfo, serviceId: string): number {
-  return info.tasksByService.get(serviceId) ?? 0;
+  return info.tasksByService?.get(serviceId) ?? 0;
 }

@@ -110,7 +110,7 @@ export class Scheduler implements Planner {
   /** The indexes are no memory: what they hold is in the state and is read anew from there. */
   #reset(view: StateView): void {
     this.#pending.reset(view);
-    this.#nodes.reset(view);
+    this.#nodes.reset();
     this.#surveys.clear();
     this.#view = view;
     this.#index = view.index;
