@@ -3,8 +3,15 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { loadNow, readMachine } from "./cluster/machine.ts";
-import type { Deployed, ManagerOrder } from "./control-plane/orders.ts";
-import { buildPrograms, type Programs, Quorum, type Rss } from "./control-plane/quorum.ts";
+import type { Deployed, ManagerOrder, Sessions } from "./control-plane/orders.ts";
+import type { Watched } from "./control-plane/probe.ts";
+import {
+  buildPrograms,
+  type Cpu,
+  type Programs,
+  Quorum,
+  type Rss,
+} from "./control-plane/quorum.ts";
 
 const HELP = `usage: npm run bench -- control-plane [flags]
 
@@ -18,6 +25,8 @@ running when the leader's state says so, that is when a quorum has it on disk.
   --idle N        seconds of rest over which CPU is taken afterwards (20)
   --dir DIR       where the managers' data is put (${tmpdir()})
   --json FILE     write every figure there
+  --profile DIR   write a CPU profile of every process over the last trial there
+  --heap DIR      write a heap snapshot of every process there, after everything
 `;
 
 interface Scenario {
@@ -50,18 +59,31 @@ interface Options {
   readonly idleS: number;
   readonly dir: string;
   readonly json: string | null;
+  readonly profile: string | null;
+  readonly heap: string | null;
+}
+
+/** Of a stretch of time: CPU seconds, or shares of one core. */
+interface Usage {
+  readonly leader: number;
+  readonly managers: number;
+  readonly workers: number;
 }
 
 interface Result {
   readonly name: string;
+  readonly readyMs: number;
   readonly trials: readonly Deployed[];
-  readonly cpu: { readonly leaderS: number; readonly managersS: number; readonly workersS: number };
+  readonly cpuS: Usage;
   /** Leader first; after the last trial. */
   readonly memory: readonly Rss[];
-  readonly longestTurnMs: number;
+  readonly watched: readonly Watched[];
+  readonly workersWatched: readonly Watched[];
   /** Share of one core, over the rest afterwards. */
-  readonly idle: { readonly leader: number; readonly managers: number; readonly workers: number };
+  readonly idle: Usage;
   readonly clearedMs: number | null;
+  readonly sessions: Sessions;
+  readonly leaderChanges: number;
 }
 
 function readOptions(argv: readonly string[]): Options | null {
@@ -73,6 +95,8 @@ function readOptions(argv: readonly string[]): Options | null {
       idle: { type: "string", default: "20" },
       dir: { type: "string", default: tmpdir() },
       json: { type: "string" },
+      profile: { type: "string" },
+      heap: { type: "string" },
       help: { type: "boolean", short: "h", default: false },
     },
   });
@@ -83,6 +107,8 @@ function readOptions(argv: readonly string[]): Options | null {
     idleS: whole("--idle", values.idle),
     dir: values.dir,
     json: values.json ?? null,
+    profile: values.profile ?? null,
+    heap: values.heap ?? null,
   };
 }
 
@@ -92,49 +118,88 @@ function whole(flag: string, text: string): number {
   throw new Error(`${flag} takes whole numbers from 1, not "${text}"`);
 }
 
-async function measure(quorum: Quorum, scenario: Scenario, options: Options): Promise<Result> {
+async function measure(
+  quorum: Quorum,
+  scenario: Scenario,
+  options: Options,
+): Promise<Omit<Result, "readyMs">> {
   const { name, services, replicas } = scenario;
   const trials: Deployed[] = [];
   let clearedMs: number | null = null;
-  await quorum.watchLoops();
-  const leader = await quorum.leader();
-  let before = await quorum.cpu();
-  for (let trial = 0; trial < (scenario.id === "1k" ? options.trials : 1); trial += 1) {
+  await quorum.probeAll(() => ({ do: "watch" }));
+  const { leader: first, term } = await quorum.leadership();
+  const count = scenario.id === "1k" ? options.trials : 1;
+  let before = quorum.cpu();
+  for (let trial = 0; trial < count; trial += 1) {
     if (trial > 0) {
-      clearedMs = await leader.ask<number>({ do: "clear" } satisfies ManagerOrder);
-      before = await quorum.cpu();
+      clearedMs = await (await quorum.leader()).ask<number>(CLEAR);
+      before = quorum.cpu();
     }
+    if (options.profile !== null) await quorum.probeAll(() => ({ do: "profile" }));
     const deploy: ManagerOrder = { do: "deploy", services, replicas };
-    const deployed = await leader.ask<Deployed>(deploy);
+    const deployed = await (await quorum.leader()).ask<Deployed>(deploy);
+    const { profile } = options;
+    if (profile !== null) {
+      const fileOf = (who: string): string => join(profile, `${scenario.id}-${who}.cpuprofile`);
+      await quorum.probeAll(who => ({ do: "profiled", file: fileOf(who) }));
+    }
     console.log(`${name}: all running after ${deployed.allMs.toFixed(0)} ms`);
     trials.push(deployed);
   }
-  const after = await quorum.cpu();
-  const memory = await quorum.memory();
-  const turns = (await quorum.reports()).map(({ longestTurnMs }) => longestTurnMs);
-  const cpu = {
-    leaderS: after.leaderS - before.leaderS,
-    managersS: after.managersS - before.managersS,
-    workersS: after.workersS - before.workersS,
+  const after = quorum.cpu();
+  const now = await quorum.leadership();
+  const order = <T>(of: readonly T[]): readonly T[] => leaderFirst(of, now.leader);
+  const memory = order(quorum.memory());
+  const { managers, workers } = await quorum.watched();
+  const idle = await idleOf(quorum, now.leader, options.idleS);
+  const { heap } = options;
+  if (heap !== null) {
+    const fileOf = (who: string): string => join(heap, `${scenario.id}-${who}.heapsnapshot`);
+    await quorum.probeAll(who => ({ do: "heap", file: fileOf(who) }));
+  }
+  return {
+    name,
+    trials,
+    cpuS: usage(before, after, now.leader),
+    memory,
+    watched: order(managers),
+    workersWatched: workers,
+    idle,
+    clearedMs,
+    sessions: await quorum.sessions(),
+    leaderChanges: Math.max(now.term - term, Number(now.leader !== first)),
   };
-  const idle = await idleOf(quorum, options.idleS);
-  return { name, trials, cpu, memory, longestTurnMs: Math.max(...turns), idle, clearedMs };
+}
+
+const CLEAR: ManagerOrder = { do: "clear" };
+
+function leaderFirst<T>(all: readonly T[], leader: number): readonly T[] {
+  return [...all.slice(leader, leader + 1), ...all.filter((_, i) => i !== leader)];
+}
+
+function usage(before: Cpu, after: Cpu, leader: number): Usage {
+  const each = after.managersS.map((value, i) => value - (before.managersS[i] ?? 0));
+  return {
+    leader: each[leader] ?? 0,
+    managers: each.reduce((sum, value) => sum + value, 0),
+    workers: after.workersS - before.workersS,
+  };
 }
 
 /** Statuses and snapshots of the work itself are over after this. */
 const SETTLE_MS = 3_000;
 
-async function idleOf(quorum: Quorum, seconds: number): Promise<Result["idle"]> {
+async function idleOf(quorum: Quorum, leader: number, seconds: number): Promise<Usage> {
   await pause(SETTLE_MS);
-  const before = await quorum.cpu();
+  const before = quorum.cpu();
   const startMs = performance.now();
   await pause(seconds * K);
-  const after = await quorum.cpu();
+  const used = usage(before, quorum.cpu(), leader);
   const tookS = (performance.now() - startMs) / K;
   return {
-    leader: (after.leaderS - before.leaderS) / tookS,
-    managers: (after.managersS - before.managersS) / tookS,
-    workers: (after.workersS - before.workersS) / tookS,
+    leader: used.leader / tookS,
+    managers: used.managers / tookS,
+    workers: used.workers / tookS,
   };
 }
 
@@ -169,15 +234,26 @@ function tell(scenario: Scenario, result: Result): void {
     aimMs === undefined ? "" : `  aim ${seconds(aimMs)}: ${verdict(middle(all) <= aimMs)}`;
   const rss =
     aimRssMib === undefined ? "" : `  aim ${aimRssMib} MiB: ${verdict(leaderMib <= aimRssMib)}`;
-  const { cpu, idle } = result;
+  const { cpuS, idle, sessions } = result;
+  const most = (of: readonly Watched[], pick: (one: Watched) => number): string =>
+    Math.max(0, ...of.map(pick)).toFixed(0);
+  const turn = (of: readonly Watched[]): string => most(of, one => one.longestTurnMs);
+  const gc = (of: readonly Watched[]): string => most(of, one => one.longestGcMs);
+  const heap = result.watched.map(one => one.heapMib);
+  const external = result.watched.map(one => one.externalMib);
+  const reasons = Object.entries(sessions.ended).map(([why, count]) => `${count} ${why}`);
   console.log(`
 ${result.name}
+  all nodes ready          ${seconds(result.readyMs)}
   all running              ${seconds(middle(all))}${worst}, half ${seconds(half)}${time}
   RSS, leader and others   ${mib(result.memory.map(({ nowMib }) => nowMib))}${rss}
   RSS, most so far         ${mib(result.memory.map(({ peakMib }) => peakMib))}
-  longest turn of a loop   ${result.longestTurnMs.toFixed(0)} ms
-  processor time           ${cpu.leaderS.toFixed(2)} s leader, ${cpu.managersS.toFixed(2)} s managers, ${cpu.workersS.toFixed(2)} s workers
-  at rest, of one core     ${percent(idle.leader)} leader, ${percent(idle.managers)} managers, ${percent(idle.workers)} workers`);
+  JS heap, outside it      ${mib(heap)}, ${mib(external)}
+  longest turn of a loop   ${turn(result.watched)} ms managers (gc ${gc(result.watched)} ms), ${turn(result.workersWatched)} ms workers
+  processor time           ${cpuS.leader.toFixed(2)} s leader, ${cpuS.managers.toFixed(2)} s managers, ${cpuS.workers.toFixed(2)} s workers
+  at rest, of one core     ${percent(idle.leader)} leader, ${percent(idle.managers)} managers, ${percent(idle.workers)} workers
+  changes of leader        ${result.leaderChanges}
+  sessions opened          ${sessions.opened}${reasons.length > 0 ? `; ended: ${reasons.join(", ")}` : ""}`);
   if (result.clearedMs !== null) {
     console.log(`  all removed              ${seconds(result.clearedMs)}`);
   }
@@ -188,9 +264,9 @@ async function runOne(programs: Programs, scenario: Scenario, options: Options):
   const startMs = performance.now();
   const quorum = await Quorum.start(programs, dir, scenario.nodes);
   try {
-    const tookMs = performance.now() - startMs;
-    console.log(`${scenario.name}: ${scenario.nodes} nodes ready after ${seconds(tookMs)}`);
-    return await measure(quorum, scenario, options);
+    const readyMs = performance.now() - startMs;
+    console.log(`${scenario.name}: ${scenario.nodes} nodes ready after ${seconds(readyMs)}`);
+    return { readyMs, ...(await measure(quorum, scenario, options)) };
   } finally {
     quorum.stop();
     await rm(dir, { recursive: true, force: true, maxRetries: 5 });

@@ -3,7 +3,7 @@
  * half as it is (Raft on disk, state, planners, dispatcher, cluster port with TLS) and its flags.
  */
 import { setMaxListeners } from "node:events";
-import { monitorEventLoopDelay, performance } from "node:perf_hooks";
+import { performance } from "node:perf_hooks";
 import { newDeferred } from "../../../src/base/async.ts";
 import { errorMessage } from "../../../src/base/errors.ts";
 import { silentLogger } from "../../../src/base/logger.ts";
@@ -20,10 +20,10 @@ import type { RootCa } from "../../../src/tls/ca.ts";
 import { TestIdentitySource } from "../../support/test-ca.ts";
 import { obeyParent } from "../raft/orders.ts";
 import type { Deployed, ManagerOrder, ManagerReport } from "./orders.ts";
+import { isProbeOrder, Probe, type ProbeOrder } from "./probe.ts";
 
 const RAFT_KEEPALIVE = { keepaliveMs: 1_000, keepaliveTimeoutMs: 2_000, connectTimeoutMs: 1_000 };
 const TICK_MS = 100;
-const NS_PER_MS = 1e6;
 const never = new AbortController().signal;
 // As the daemon: each waiting call listens.
 setMaxListeners(0);
@@ -41,7 +41,7 @@ class OpenIdentity extends TestIdentitySource {
 let manager: Manager | null = null;
 let selfId: Identity | null = null;
 const ids = newIdSource();
-const turns = monitorEventLoopDelay({ resolution: 5 });
+const probe = new Probe();
 
 async function start(order: Extract<ManagerOrder, { do: "start" }>): Promise<void> {
   const { self, dir, identity, knownPeers } = order;
@@ -69,7 +69,6 @@ async function start(order: Extract<ManagerOrder, { do: "start" }>): Promise<voi
   );
   manager = opened;
   await opened.listen();
-  turns.enable();
   void opened.run(never).catch((error: unknown) => {
     console.error(`manager ${self.raftId}: ${errorMessage(error)}`);
     process.exit(1);
@@ -176,20 +175,21 @@ async function clear(running: Manager): Promise<number> {
 }
 
 function report({ raft, store: { view } }: Manager): ManagerReport {
-  const { role, leaderId, conf, applied } = raft.status();
+  const { role, term, leaderId, conf, applied } = raft.status();
   const nodes = [...view.table("nodes").all()];
   return {
     leads: role === "leader",
     leaderId,
+    term,
     voters: conf.voters,
     appliedIndex: applied,
     readyNodes: nodes.filter(node => node.status.state === "ready").length,
     tasks: view.table("tasks").size,
-    longestTurnMs: turns.max / NS_PER_MS,
   };
 }
 
-obeyParent<ManagerOrder>(async order => {
+obeyParent<ManagerOrder | ProbeOrder>(async order => {
+  if (isProbeOrder(order)) return probe.obey(order);
   if (order.do === "start") return start(order);
   if (manager === null) throw new Error("start first");
   switch (order.do) {
@@ -203,8 +203,6 @@ obeyParent<ManagerOrder>(async order => {
       return deploy(manager, order.services, order.replicas);
     case "clear":
       return clear(manager);
-    case "watchLoop":
-      return turns.reset();
     case "report":
       return report(manager);
   }

@@ -20,19 +20,16 @@ export type ManagerOrder =
   /** Creates services and waits until every replica runs, as the leader's state says. */
   | { readonly do: "deploy"; readonly services: number; readonly replicas: number }
   /** Removes every service and waits until no task is left. */
-  | { readonly do: "clear" }
-  /** Starts the longest turn of the event loop anew. */
-  | { readonly do: "watchLoop" };
+  | { readonly do: "clear" };
 
 export interface ManagerReport {
   readonly leads: boolean;
   readonly leaderId: number;
+  readonly term: number;
   readonly voters: readonly number[];
   readonly appliedIndex: number;
   readonly readyNodes: number;
   readonly tasks: number;
-  /** The longest turn of the event loop since `watchLoop`. */
-  readonly longestTurnMs: number;
 }
 
 export interface Deployed {
@@ -43,8 +40,17 @@ export interface Deployed {
   readonly allMs: number;
 }
 
-export interface WorkersOrder {
-  readonly do: "start";
-  readonly identities: readonly Identity[];
-  readonly managers: readonly string[];
+export type WorkersOrder =
+  | {
+      readonly do: "start";
+      readonly identities: readonly Identity[];
+      readonly managers: readonly string[];
+    }
+  | { readonly do: "sessions" };
+
+/** Of all workers of one process, from its start on. */
+export interface Sessions {
+  readonly opened: number;
+  /** By the reason given. */
+  readonly ended: Readonly<Record<string, number>>;
 }

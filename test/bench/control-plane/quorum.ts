@@ -8,11 +8,14 @@ import { TestCa } from "../../support/test-ca.ts";
 import type { Child } from "../raft/orders.ts";
 import { forkChild } from "../raft/swarmd-system.ts";
 import { cpuSeconds, freePorts, MEMBERS } from "../raft/system.ts";
-import type { ManagerOrder, ManagerReport, WorkersOrder } from "./orders.ts";
+import type { ManagerOrder, ManagerReport, Sessions, WorkersOrder } from "./orders.ts";
+import type { ProbeOrder, Watched } from "./probe.ts";
 
 /** Inside node_modules, so that packages are found from there. */
 const BUILT = resolve(import.meta.dirname, "../../../node_modules/.cache/swarmd-bench");
 const TIMEOUT_MS = 120_000;
+/** Looking is work for the managers. */
+const READY_POLL_MS = 50;
 const KIB_PER_MIB = 1_024;
 /** More than a few hundred workers in one process would wait for each other. */
 const WORKERS_A_PROCESS = 500;
@@ -93,7 +96,7 @@ export class Quorum {
   async #allReady(count: number): Promise<void> {
     await eventually(
       async () => (await (await this.leader()).ask<ManagerReport>(REPORT)).readyNodes >= count,
-      { what: `${count} nodes ready`, timeoutMs: TIMEOUT_MS },
+      { what: `${count} nodes ready`, timeoutMs: TIMEOUT_MS, everyMs: READY_POLL_MS },
     );
   }
 
@@ -101,35 +104,54 @@ export class Quorum {
     return leaderOf(this.#managers);
   }
 
-  /** Of all managers, the leader first. */
-  async reports(): Promise<readonly ManagerReport[]> {
-    const reports = await Promise.all(this.#managers.map(one => one.ask<ManagerReport>(REPORT)));
-    return reports.sort((a, b) => Number(b.leads) - Number(a.leads));
+  /** Every process does the same; managers in the order of their start, then workers. */
+  async probeAll<T>(orderOf: (name: string) => ProbeOrder): Promise<readonly T[]> {
+    const named = [
+      ...this.#managers.map((child, i) => [`manager-${i + 1}`, child] as const),
+      ...this.#workers.map((child, i) => [`workers-${i + 1}`, child] as const),
+    ];
+    return Promise.all(named.map(([name, child]) => child.ask<T>(orderOf(name))));
   }
 
-  async watchLoops(): Promise<void> {
-    await Promise.all(this.#managers.map(one => one.ask(order({ do: "watchLoop" }))));
+  async watched(): Promise<{
+    readonly managers: readonly Watched[];
+    readonly workers: readonly Watched[];
+  }> {
+    const all = await this.probeAll<Watched>(() => ({ do: "watched" }));
+    return { managers: all.slice(0, MEMBERS), workers: all.slice(MEMBERS) };
   }
 
-  /** Leader first. */
-  async memory(): Promise<readonly Rss[]> {
-    return (await this.#managerPids()).map(rssOf);
+  /** Of all workers since they were started. */
+  async sessions(): Promise<Sessions> {
+    const ask: WorkersOrder = { do: "sessions" };
+    const ended: Record<string, number> = {};
+    let opened = 0;
+    for (const child of this.#workers) {
+      const told = await child.ask<Sessions>(ask);
+      opened += told.opened;
+      for (const [why, count] of Object.entries(told.ended)) ended[why] = (ended[why] ?? 0) + count;
+    }
+    return { opened, ended };
   }
 
-  /** CPU seconds so far: the leader, all managers, all workers. */
-  async cpu(): Promise<Cpu> {
-    const pids = await this.#managerPids();
-    const workers = this.#workers.map(pidOf);
+  /** In the order of their start. */
+  memory(): readonly Rss[] {
+    return this.#managers.map(child => rssOf(pidOf(child)));
+  }
+
+  /** Which of the managers leads, and in which term. */
+  async leadership(): Promise<{ readonly leader: number; readonly term: number }> {
+    const leader = this.#managers.indexOf(await this.leader());
+    const report = await this.#managers[leader]?.ask<ManagerReport>(REPORT);
+    return { leader, term: report?.term ?? 0 };
+  }
+
+  /** CPU seconds so far. */
+  cpu(): Cpu {
     return {
-      leaderS: cpuSeconds(pids.slice(0, 1)),
-      managersS: cpuSeconds(pids),
-      workersS: cpuSeconds(workers),
+      managersS: this.#managers.map(child => cpuSeconds([pidOf(child)])),
+      workersS: cpuSeconds(this.#workers.map(pidOf)),
     };
-  }
-
-  async #managerPids(): Promise<readonly number[]> {
-    const leader = await this.leader();
-    return [leader, ...this.#managers.filter(one => one !== leader)].map(pidOf);
   }
 
   stop(): void {
@@ -138,8 +160,8 @@ export class Quorum {
 }
 
 export interface Cpu {
-  readonly leaderS: number;
-  readonly managersS: number;
+  /** In the order of their start. */
+  readonly managersS: readonly number[];
   readonly workersS: number;
 }
 

@@ -5,7 +5,7 @@
  */
 import { setMaxListeners } from "node:events";
 import { errorMessage, SwarmError, toSwarmError } from "../../../src/base/errors.ts";
-import { silentLogger } from "../../../src/base/logger.ts";
+import { type Logger, silentLogger } from "../../../src/base/logger.ts";
 import { RpcClients } from "../../../src/rpc/clients.ts";
 import { DispatcherClient } from "../../../src/rpc/gen/swarmd/v1/dispatcher.ts";
 import type { Identity } from "../../../src/rpc/ports.ts";
@@ -18,7 +18,8 @@ import { SimExecutor } from "../../../src/worker/sim/sim-executor.ts";
 import { StatusOutbox } from "../../../src/worker/status-outbox.ts";
 import { TestIdentitySource } from "../../support/test-ca.ts";
 import { obeyParent } from "../raft/orders.ts";
-import type { WorkersOrder } from "./orders.ts";
+import type { Sessions, WorkersOrder } from "./orders.ts";
+import { isProbeOrder, Probe, type ProbeOrder } from "./probe.ts";
 
 const STEP_MS = 1;
 const ENGINE = {
@@ -30,6 +31,22 @@ const ENGINE = {
 };
 const { signal } = new AbortController();
 setMaxListeners(0, signal);
+const probe = new Probe();
+let opened = 0;
+const ended: Record<string, number> = {};
+
+/** Counts sessions by what their client logs. */
+const sessionLogger: Logger = {
+  ...silentLogger,
+  info: message => {
+    if (message === "session open") opened += 1;
+  },
+  debug: (message, fields) => {
+    if (message !== "session ended") return;
+    const why = String(fields?.["error"]);
+    ended[why] = (ended[why] ?? 0) + 1;
+  },
+};
 
 function startWorker(identity: Identity, managers: readonly string[]): void {
   const { nodeId, clusterId } = identity;
@@ -62,6 +79,7 @@ function startWorker(identity: Identity, managers: readonly string[]): void {
       onManagers: () => undefined,
       onRemoved: () => died(new SwarmError("internal", `${nodeId} was removed`)),
       ...common,
+      logger: sessionLogger,
     },
   );
   agent.run(signal).catch(died);
@@ -73,6 +91,9 @@ function died(error: unknown): void {
   process.exit(1);
 }
 
-obeyParent<WorkersOrder>(async ({ identities, managers }) => {
-  for (const identity of identities) startWorker(identity, managers);
+obeyParent<WorkersOrder | ProbeOrder>(async order => {
+  if (isProbeOrder(order)) return probe.obey(order);
+  if (order.do === "sessions") return { opened, ended } satisfies Sessions;
+  for (const identity of order.identities) startWorker(identity, order.managers);
+  return null;
 });
