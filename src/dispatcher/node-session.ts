@@ -3,6 +3,7 @@ import type { AssignmentChange } from "../model/assignment.ts";
 import type { StateView } from "../model/view.ts";
 import type { ManagerMessage } from "../rpc/gen/swarmd/v1/dispatcher.ts";
 import { chunkChanges, NodeAssignments } from "./core/assignments.ts";
+import type { ChangeEncoder } from "./core/change-encoder.ts";
 import type { NetworkNews, NetworkTables } from "./core/network-tables.ts";
 import { NodeNetworks } from "./core/node-networks.ts";
 
@@ -25,6 +26,8 @@ export interface NodeSessionDeps {
   readonly tables: NetworkTables;
   /** Whether the end of this task is still kept from its node. */
   readonly draining: (taskId: string) => boolean;
+  /** Shared by all sessions. */
+  readonly encoder: ChangeEncoder;
 }
 
 /** One node's session: numbers its assignment messages and knows what the node was told. */
@@ -37,11 +40,13 @@ export class NodeSession {
   readonly #networks: NodeNetworks;
   readonly #tables: NetworkTables;
   readonly #draining: (taskId: string) => boolean;
+  readonly #encoder: ChangeEncoder;
   /** The node has said goodbye: its beats do not make it ready again. */
   leaving = false;
   /** The last assignments that its data path has followed. */
   programmed = 0;
   #sequence = 0;
+  #networkSequence = 0;
   #completeSent = false;
   #closed = false;
 
@@ -52,13 +57,14 @@ export class NodeSession {
     this.#logger = deps.logger;
     this.#tables = deps.tables;
     this.#draining = deps.draining;
+    this.#encoder = deps.encoder;
     this.#networks = new NodeNetworks(connection.nodeId);
     this.#assignments = new NodeAssignments(connection.nodeId);
   }
 
-  /** The last assignments it was sent. */
+  /** The last assignments it was sent that concern its data path. */
   get sent(): number {
-    return this.#sequence;
+    return this.#networkSequence;
   }
 
   get closed(): boolean {
@@ -80,6 +86,7 @@ export class NodeSession {
     const changes = [...networks, ...this.#assignments.complete(view, this.#draining)];
     this.#completeSent = true;
     this.#sendAssignments(changes, true);
+    this.#networkSequence = this.#sequence;
   }
 
   /** What a commit means for the node; the number of its last message, null when there is none. */
@@ -89,12 +96,14 @@ export class NodeSession {
     const tasks = this.#assignments.incremental(view, taskIds, this.#draining);
     if (networks.length + tasks.length === 0) return null;
     this.#sendAssignments([...networks, ...tasks], false);
-    return networks.length > 0 ? this.#sequence : null;
+    if (networks.length === 0) return null;
+    this.#networkSequence = this.#sequence;
+    return this.#sequence;
   }
 
   #sendAssignments(changes: readonly AssignmentChange[], complete: boolean): void {
     const chunks = chunkChanges(
-      changes.map(change => JSON.stringify(change)),
+      changes.map(change => this.#encoder.encode(change)),
       MAX_MESSAGE_BYTES,
     );
     chunks.forEach((changesJson, i) => {

@@ -1,4 +1,4 @@
-import { newDeferred, withSignal } from "../base/async.ts";
+import { newDeferred } from "../base/async.ts";
 import { SwarmError } from "../base/errors.ts";
 import type { TaskStatusUpdate } from "../model/assignment.ts";
 import type { Change } from "../model/change.ts";
@@ -29,10 +29,13 @@ export class StatusBatcher {
   constructor(deps: { readonly store: StateStore; readonly signal: AbortSignal }) {
     this.#store = deps.store;
     this.#signal = deps.signal;
+    // One listener for all: Node walks the list of them for each that comes or goes.
+    deps.signal.addEventListener("abort", () => this.#giveUp(), { once: true });
   }
 
   /** Resolves when the updates are committed. Rejects as StateStore.submit. */
   submit(updates: readonly TaskStatusUpdate[]): Promise<void> {
+    if (this.#signal.aborted) return Promise.reject(this.#signal.reason);
     if (updates.length === 0) return Promise.resolve();
     if (this.#pendingUpdates + updates.length > MAX_PENDING_UPDATES) {
       return Promise.reject(
@@ -43,7 +46,7 @@ export class StatusBatcher {
     this.#waiting.push({ updates, resolve, reject });
     this.#pendingUpdates += updates.length;
     if (!this.#running) void this.#drain();
-    return withSignal(promise, this.#signal);
+    return promise;
   }
 
   async #drain(): Promise<void> {
@@ -66,15 +69,20 @@ export class StatusBatcher {
   }
 
   #take(): Waiting[] {
-    const batch: Waiting[] = [];
+    let count = 0;
     let updates = 0;
-    while (updates < MAX_BATCH_UPDATES) {
-      const next = this.#waiting.shift();
-      if (next === undefined) break;
-      batch.push(next);
+    for (const next of this.#waiting) {
+      if (updates >= MAX_BATCH_UPDATES) break;
+      count += 1;
       updates += next.updates.length;
     }
     this.#pendingUpdates -= updates;
-    return batch;
+    return this.#waiting.splice(0, count);
+  }
+
+  /** What is in the log already is refused by the store itself. */
+  #giveUp(): void {
+    for (const { reject } of this.#waiting.splice(0)) reject(this.#signal.reason);
+    this.#pendingUpdates = 0;
   }
 }

@@ -1,7 +1,6 @@
 import { setMaxListeners } from "node:events";
 import { aborted, type Deferred, newDeferred, TaskGroup, withSignal } from "../base/async.ts";
-import { Backoff, type BackoffOptions } from "../base/backoff.ts";
-import { type Clock, sleep, type Timer } from "../base/clock.ts";
+import { type Clock, sleep } from "../base/clock.ts";
 import { assert, errorMessage, SwarmError, toSwarmError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Rng } from "../base/rng.ts";
@@ -16,28 +15,22 @@ import type {
 import { isOverlayChange } from "../model/overlay.ts";
 import type { NodeDescription } from "../model/rows.ts";
 import { compareTaskStates } from "../model/task-state.ts";
-import { ABSENT_CONTAINER, type FoundContainer } from "./core/container-view.ts";
-import { planAssignments, planOwnership, type TaskAction } from "./core/reconcile.ts";
+import { ContainerAudit } from "./container-audit.ts";
+import { ABSENT_CONTAINER } from "./core/container-view.ts";
+import { planAssignments, type TaskAction } from "./core/reconcile.ts";
 import type { TaskWork } from "./core/task-work.ts";
 import { DependencyStore } from "./dependency-store.ts";
 import { DescriptionCache } from "./description-cache.ts";
-import { EngineOutage } from "./engine-outage.ts";
-import type { Executor, ExecutorEvent } from "./executor.ts";
+import { EngineWatch } from "./engine-watch.ts";
+import type { Executor } from "./executor.ts";
 import type { LocalStore, TaskRecord } from "./local-store.ts";
 import { readTaskLogs } from "./logs/task-logs.ts";
 import type { TaskNetworks } from "./networks.ts";
 import { newStepSlots, START_SLOTS } from "./step-slots.ts";
-import { DEFAULT_STOP_GRACE_MS, type RunnerDeps, TaskRunner } from "./task-runner.ts";
+import { type RunnerDeps, TaskRunner } from "./task-runner.ts";
 
-/** How often what runs is compared with what should, in case an event was missed. */
-export const AUDIT_INTERVAL_MS = 60_000;
-/** An outage shorter than this is not worth a word in every task's status. */
-export const ENGINE_LOST_REPORT_MS = 10_000;
 /** A leave waits this long for the first look at the Engine. */
 const FIRST_LOOK_WAIT_MS = 5_000;
-/** Orphans removed in one pass; the rest waits for the next. */
-const ORPHANS_PER_PASS = 64;
-const ENGINE_BACKOFF: BackoffOptions = { baseMs: 100, maxMs: 2_000 };
 
 export interface AgentOptions {
   readonly nodeId: string;
@@ -68,34 +61,40 @@ export class Agent implements AgentPort {
   readonly #options: AgentOptions;
   readonly #deps: AgentDeps;
   readonly #dependencies = new DependencyStore();
-  readonly #outage: EngineOutage;
+  readonly #engine: EngineWatch;
+  readonly #audit: ContainerAudit;
   readonly #description: DescriptionCache;
   readonly #runners = new Map<string, TaskRunner>();
   /** Assignments of tasks that are being forgotten, to start over with afterwards. */
   readonly #returning = new Map<string, AssignedTask>();
   readonly #runnerDeps: RunnerDeps;
-  #lostTimer: Timer | null = null;
   #group: TaskGroup | null = null;
   #loading: Promise<void> | null = null;
   /** The first look at the Engine is done: runners may work. */
   #started = false;
   readonly #firstLook = newDeferred<void>();
   #engineLost = false;
-  /** Managers have said what is this node's: whatever else carries its labels is an orphan. */
-  #confirmed = false;
   #emptied: Deferred<void> | null = null;
 
   constructor(options: AgentOptions, deps: AgentDeps) {
     this.#options = options;
     this.#deps = deps;
     this.#description = new DescriptionCache(deps);
-    this.#outage = new EngineOutage({ bootedAtMs: options.bootedAtMs }, { clock: deps.clock });
+    const slots = newStepSlots(options.startSlots ?? START_SLOTS);
     this.#runnerDeps = {
-      ...deps,
-      slots: newStepSlots(options.startSlots ?? START_SLOTS),
+      ...{ ...deps, slots },
       workOf: assigned => this.#workOf(assigned),
-      wasInterrupted: finishedAtMs => this.#outage.covers(finishedAtMs),
+      wasInterrupted: finishedAtMs => this.#engine.covers(finishedAtMs),
     };
+    const runners = this.#runners;
+    this.#audit = new ContainerAudit({ ...deps, slots, runners, group: () => this.#group });
+    this.#engine = new EngineWatch(options, {
+      ...deps,
+      onConnected: signal => this.#onEngine(signal),
+      onChanged: taskId => runners.get(taskId)?.invalidate(),
+      onLooked: () => this.#startRunners(),
+      onLost: lost => this.#setEngineLost(lost),
+    });
   }
 
   /** Works until the signal aborts; the containers go on without it. Closes the store. */
@@ -106,12 +105,11 @@ export class Agent implements AgentPort {
     setMaxListeners(0, group.signal);
     this.#group = group;
     for (const runner of this.#runners.values()) runner.report();
-    group.start("engine watch", inner => this.#watchEngine(inner));
-    group.start("container audit", inner => this.#auditLoop(inner));
+    group.start("engine watch", inner => this.#engine.run(inner));
+    group.start("container audit", inner => this.#audit.run(inner));
     try {
       await Promise.race([group.done, aborted(group.signal)]);
     } finally {
-      this.#lostTimer?.cancel();
       try {
         await group.close();
       } finally {
@@ -144,7 +142,7 @@ export class Agent implements AgentPort {
     this.#deps.networks.apply(changes.filter(isOverlayChange), complete);
     const touched: TaskRunner[] = [];
     const added: TaskRunner[] = [];
-    for (const action of planAssignments(new Set(this.#runners.keys()), changes, complete)) {
+    for (const action of planAssignments(this.#runners, changes, complete)) {
       if (action.kind === "add") added.push(this.#add(newRecord(action.assigned)));
       else touched.push(...this.#change(action));
     }
@@ -159,8 +157,10 @@ export class Agent implements AgentPort {
       throw toSwarmError(error, "unavailable");
     }
     if (this.#started) for (const runner of added) this.#begin(runner);
-    // One that waits for a secret may have it now.
-    for (const runner of this.#runners.values()) runner.poke();
+    // One that waits for a secret or a network may have it now.
+    if (complete || changes.some(({ kind }) => kind !== "task")) {
+      for (const runner of this.#runners.values()) runner.poke();
+    }
     if (complete) this.#confirm();
   }
 
@@ -168,10 +168,9 @@ export class Agent implements AgentPort {
     await this.#deps.networks.programmed();
   }
 
-  /** From now on what no task owns is nobody's. */
   #confirm(): void {
-    this.#confirmed = true;
-    if (this.#started) this.#group?.start("orphans", signal => this.#tryAudit(signal));
+    this.#audit.confirm();
+    if (this.#started) this.#group?.start("orphans", signal => this.#audit.tryOnce(signal));
   }
 
   #change(action: Exclude<TaskAction, { kind: "add" }>): readonly TaskRunner[] {
@@ -213,8 +212,7 @@ export class Agent implements AgentPort {
       this.#emptied ??= newDeferred();
       await withSignal(this.#emptied.promise, signal);
     }
-    const left = await this.#deps.executor.list(signal);
-    await Promise.all(left.map(container => this.#removeOrphan(container, signal)));
+    await this.#audit.removeAll(signal);
     await this.#deps.store.clear();
   }
 
@@ -300,36 +298,12 @@ export class Agent implements AgentPort {
     };
   }
 
-  /** Follows the Engine's events for ever; an Engine that goes away is waited for. */
-  async #watchEngine(signal: AbortSignal): Promise<void> {
-    const backoff = new Backoff(ENGINE_BACKOFF, this.#deps.rng);
-    while (!signal.aborted) {
-      try {
-        for await (const event of this.#deps.executor.watch(signal)) {
-          await this.#onEvent(event, signal);
-          backoff.reset();
-        }
-      } catch (error) {
-        if (signal.aborted) return;
-        this.#onEngineLost(error);
-      }
-      this.#startRunners();
-      await sleep(this.#deps.clock, backoff.nextMs(), signal);
-    }
-  }
-
-  async #onEvent(event: ExecutorEvent, signal: AbortSignal): Promise<void> {
-    if (event.kind === "changed") {
-      this.#runners.get(event.taskId)?.invalidate();
-      return;
-    }
+  /** What happened while nobody listened (a health, a restart) shows in no listing. */
+  async #onEngine(signal: AbortSignal): Promise<void> {
     this.#description.expire();
     await this.describe();
-    await this.#audit(signal);
-    // What happened while nobody listened (a health, a restart) shows in no listing.
+    await this.#audit.once(signal);
     for (const runner of this.#runners.values()) runner.recheck();
-    this.#onEngineBack();
-    this.#startRunners();
   }
 
   #startRunners(): void {
@@ -339,66 +313,9 @@ export class Agent implements AgentPort {
     for (const runner of this.#runners.values()) this.#begin(runner);
   }
 
-  #onEngineLost(error: unknown): void {
-    if (!this.#outage.lost()) return;
-    this.#deps.logger.warn("the Docker Engine does not answer", { error: errorMessage(error) });
-    this.#lostTimer = this.#deps.clock.setTimer("engine lost", ENGINE_LOST_REPORT_MS, () => {
-      this.#setEngineLost(true);
-    });
-  }
-
-  #onEngineBack(): void {
-    this.#lostTimer?.cancel();
-    if (this.#outage.ongoing) this.#deps.logger.info("the Docker Engine answers again");
-    this.#outage.back();
-    this.#setEngineLost(false);
-  }
-
   #setEngineLost(lost: boolean): void {
     this.#engineLost = lost;
     for (const runner of this.#runners.values()) runner.setEngineLost(lost);
-  }
-
-  async #auditLoop(signal: AbortSignal): Promise<void> {
-    while (!signal.aborted) {
-      await sleep(this.#deps.clock, AUDIT_INTERVAL_MS, signal);
-      await this.#tryAudit(signal);
-    }
-  }
-
-  async #tryAudit(signal: AbortSignal): Promise<void> {
-    try {
-      await this.#audit(signal);
-    } catch (error) {
-      this.#deps.logger.info("cannot compare containers", { error: errorMessage(error) });
-    }
-  }
-
-  /** Compares the containers there are with the tasks there should be. */
-  async #audit(signal: AbortSignal): Promise<void> {
-    const found = await this.#deps.executor.list(signal);
-    const { containers, orphans } = planOwnership(new Set(this.#runners.keys()), found);
-    for (const [taskId, runner] of this.#runners) runner.observe(containers.get(taskId));
-    if (!this.#confirmed) return;
-    for (const orphan of orphans.slice(0, ORPHANS_PER_PASS)) {
-      this.#group?.start(`orphan ${orphan.name}`, inner => this.#removeOrphan(orphan, inner));
-    }
-  }
-
-  async #removeOrphan(orphan: FoundContainer, signal: AbortSignal): Promise<void> {
-    const { executor, logger } = this.#deps;
-    const { slots } = this.#runnerDeps;
-    logger.info("removing a container that no task owns", { container: orphan.name });
-    try {
-      await slots.stop.use(signal, () => executor.stop(orphan.id, DEFAULT_STOP_GRACE_MS, signal));
-      await slots.remove.use(signal, () => executor.remove(orphan.id, orphan.taskId, signal));
-    } catch (error) {
-      // The next audit finds it again.
-      logger.warn("cannot remove a container", {
-        container: orphan.name,
-        error: errorMessage(error),
-      });
-    }
   }
 }
 

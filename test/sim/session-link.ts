@@ -65,7 +65,6 @@ export class SessionLink {
 
   /** As much of a gRPC client as the session uses. */
   static client(options: SessionLinkOptions, deps: SessionLinkDeps): DispatcherClient {
-    // The link ends with its stream: there is nothing to close beside it.
     const client = { session: () => new SessionLink(options, deps), close: () => undefined };
     return client as unknown as DispatcherClient;
   }

@@ -302,7 +302,7 @@ t.test(
     t.teardown(() => world.end());
     const peer = world.connect("n1");
     peer.hello();
-    await eventually(() => world.state("n1") === "ready", { what: "ready" });
+    await eventually(() => peer.kinds().includes("welcome"), { what: "welcome" });
     const told = (): number[] =>
       peer.got.flatMap(({ body }) => (body?.$case === "welcome" ? [body.value.heartbeatMs] : []));
     const setPeriod = (periodMs: number): void => {

@@ -5,8 +5,9 @@ import type { AssignmentChange, LogSubscription } from "../../src/model/assignme
 import type { Secret, TaskStatus } from "../../src/model/rows.ts";
 import type { ContainerSpec } from "../../src/model/service-spec.ts";
 import { taskStateOrder } from "../../src/model/task-state.ts";
-import { Agent, ENGINE_LOST_REPORT_MS } from "../../src/worker/agent.ts";
+import { Agent } from "../../src/worker/agent.ts";
 import { ENGINE_LOST_TEXT } from "../../src/worker/core/task-machine.ts";
+import { ENGINE_LOST_REPORT_MS } from "../../src/worker/engine-watch.ts";
 import { NoNetworks } from "../../src/worker/networks.ts";
 import { MemoryLocalStore } from "../../src/worker/sim/memory-store.ts";
 import { type SimBehaviour, SimExecutor } from "../../src/worker/sim/sim-executor.ts";

@@ -71,19 +71,25 @@ class Rig {
   readonly outbox = new StatusOutbox();
   readonly streams: Stream[] = [];
   readonly dialled: string[] = [];
+  hostname = "w1";
+  /** Connections given up. */
+  closed = 0;
   readonly publishers: Publisher[] = [];
   readonly session: SessionClient;
 
   constructor(managers: readonly string[] = ["m1:2377"]) {
     const agent: AgentPort = {
-      describe: async () => ({ hostname: "w1" }) as NodeDescription,
+      describe: async () => ({ hostname: this.hostname }) as NodeDescription,
       applyAssignments: async () => undefined,
       programmed: async () => undefined,
       readLogs: () => readLogs(),
     };
     const dial = (addr: string): DispatcherClient => {
       this.dialled.push(addr);
-      const client: Pick<DispatcherClient, "session" | "publishLogs"> = {
+      const client: Pick<DispatcherClient, "session" | "publishLogs" | "close"> = {
+        close: () => {
+          this.closed += 1;
+        },
         session: (() => {
           const stream = new Stream();
           this.streams.push(stream);
@@ -254,4 +260,81 @@ t.test("a reader of logs too many is told so, and does not wait", async t => {
   await settle();
   t.match(rig.publishers.at(-1)?.last, { done: true, error: /too many readers/ });
   t.equal(rig.publishers.filter(({ last }) => last?.error !== "").length, 1);
+});
+
+t.test("where managers have many nodes, statuses are gathered longer", async t => {
+  const rig = await opened(t);
+  rig.stream.say({ $case: "welcome", value: { sessionId: "s", heartbeatMs: 4_000 } });
+  rig.report("a", "running");
+  await rig.elapse(19);
+  t.same(rig.stream.statuses(), []);
+  await rig.elapse(1);
+  t.same(rig.stream.statuses(), [["a running"]]);
+  rig.report("a", "failed");
+  rig.report("b", "preparing");
+  await rig.elapse(20);
+  t.same(rig.stream.statuses().at(-1), ["a failed", "b preparing"]);
+  rig.report("b", "starting");
+  await rig.elapse(199);
+  t.equal(rig.stream.statuses().length, 2);
+  await rig.elapse(1);
+  t.same(rig.stream.statuses().at(-1), ["b starting"]);
+});
+
+t.test("the connection of a session ends with it", async t => {
+  const rig = await opened(t);
+  t.equal(rig.closed, 0);
+  rig.stream.say({ $case: "redirect", value: { leaderAddr: "m2:2377" } });
+  await settle();
+  t.equal(rig.closed, 1);
+  t.same(rig.dialled, ["m1:2377", "m2:2377"]);
+});
+
+t.test("a node describes itself again only when something has changed", async t => {
+  const rig = await opened(t);
+  const described = (): number =>
+    rig.stream.written.filter(({ body }) => body?.$case === "description").length;
+  for (let i = 0; i < 60; i += 1) {
+    await rig.elapse(1_000);
+    rig.stream.say({ $case: "heartbeat", value: {} });
+  }
+  t.equal(rig.streams.length, 1);
+  t.equal(described(), 0);
+  rig.hostname = "renamed";
+  rig.session.describeNow();
+  await settle();
+  rig.session.describeNow();
+  await settle();
+  t.equal(described(), 1);
+});
+
+function assignments(rig: Rig, appliesTo: number, changes: readonly object[]): void {
+  const changesJson = changes.map(change => JSON.stringify(change));
+  const value = { complete: appliesTo === 0, appliesTo, resultsIn: appliesTo + 1, last: true };
+  rig.stream.say({ $case: "assignments", value: { ...value, changesJson } });
+}
+
+t.test("that the data path has followed is said at once only where somebody waits", async t => {
+  const rig = await opened(t);
+  const said = (): number[] =>
+    rig.stream.written.flatMap(({ body }) =>
+      body?.$case === "programmed" ? [body.value.sequence] : [],
+    );
+  assignments(rig, 0, []);
+  await settle();
+  t.same(said(), [1], "the complete set");
+  assignments(rig, 1, [{ action: "remove", kind: "task", id: "t1" }]);
+  assignments(rig, 2, [{ action: "remove", kind: "task", id: "t2" }]);
+  await settle();
+  t.same(said(), [1]);
+  await rig.elapse(1_000);
+  t.same(said(), [1, 3], "with the next beat");
+  assignments(rig, 3, [{ action: "remove", kind: "host", id: "n9" }]);
+  await settle();
+  t.same(said(), [1, 3, 4]);
+  await rig.elapse(1_000);
+  t.same(said(), [1, 3, 4]);
+  assignments(rig, 7, []);
+  await settle();
+  t.equal(rig.closed, 1, "a gap ends the session");
 });

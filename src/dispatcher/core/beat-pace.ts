@@ -1,3 +1,19 @@
+import { assert } from "../../base/errors.ts";
+import { NS_PER_MS } from "../../model/defaults.ts";
+import type { StateView } from "../../model/view.ts";
+
+/** Periods outside of these are taken as the nearest one: a timer holds no more than 24.8 days. */
+const MIN_PERIOD_MS = 1_000;
+const MAX_PERIOD_MS = 24 * 3_600_000;
+
+/** The cluster's heartbeat period (Docker's SwarmSpec.Dispatcher.HeartbeatPeriod) in ms. */
+export function heartbeatPeriodMs(view: StateView): number {
+  const [cluster] = view.table("cluster").all();
+  assert(cluster !== undefined, "a leader has a cluster row");
+  const askedMs = cluster.spec.Dispatcher.HeartbeatPeriod / NS_PER_MS;
+  return Math.min(MAX_PERIOD_MS, Math.max(MIN_PERIOD_MS, askedMs));
+}
+
 /** A node beats this many times a period, so one lost beat means nothing. */
 const BEATS_PER_PERIOD = 5;
 /** And at least so many times, however many nodes there are. */

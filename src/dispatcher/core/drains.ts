@@ -38,6 +38,7 @@ export class Drains {
     return this.#drains.has(taskId);
   }
 
+  /** `deadlineMs` must not be before that of a drain begun earlier. */
   begin(taskId: string, nodeId: string, deadlineMs: number): void {
     if (!this.#drains.has(taskId)) {
       this.#drains.set(taskId, { nodeId, deadlineMs, waits: new Map() });
@@ -47,6 +48,11 @@ export class Drains {
   /** The session was sent the news of these tasks with these assignments. */
   waitFor(taskIds: Iterable<string>, sessionId: string, sequence: number): void {
     for (const taskId of taskIds) this.#drains.get(taskId)?.waits.set(sessionId, sequence);
+  }
+
+  /** What stood for that session is done with. */
+  waitNoMore(taskIds: Iterable<string>, sessionId: string): void {
+    for (const taskId of taskIds) this.#drains.get(taskId)?.waits.delete(sessionId);
   }
 
   /** A node's data path is as the assignments up to `sequence` want it. */
@@ -83,7 +89,8 @@ export class Drains {
 
   /** When the next one runs out of time; null when there is none. */
   get nextDeadlineMs(): number | null {
-    const deadlines = [...this.#drains.values()].map(({ deadlineMs }) => deadlineMs);
-    return deadlines.length === 0 ? null : Math.min(...deadlines);
+    // They all have the same time, so the one that began first is the next.
+    for (const { deadlineMs } of this.#drains.values()) return deadlineMs;
+    return null;
   }
 }

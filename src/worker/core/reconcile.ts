@@ -13,11 +13,11 @@ export type TaskAction =
   | { readonly kind: "drop"; readonly taskId: string };
 
 /**
- * Compares assignments with the known tasks. With `complete` every known task that is not named is
+ * Compares assignments with the known tasks, by id. With `complete` every known task that is not named is
  * dropped; without it only what a change says happens.
  */
 export function planAssignments(
-  known: ReadonlySet<string>,
+  known: Pick<ReadonlyMap<string, unknown>, "has" | "keys">,
   changes: readonly AssignmentChange[],
   complete: boolean,
 ): readonly TaskAction[] {
@@ -34,7 +34,7 @@ export function planAssignments(
     } else if (known.has(taskId)) actions.push({ kind: "drop", taskId });
   }
   if (complete) {
-    for (const taskId of known) {
+    for (const taskId of known.keys()) {
       if (!wanted.has(taskId)) actions.push({ kind: "drop", taskId });
     }
   }
