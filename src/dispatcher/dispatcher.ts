@@ -67,7 +67,7 @@ export class Dispatcher {
     const sessions = this.#sessions;
     this.#presence = new NodePresence({
       ...{ store, clock, logger, signal },
-      onSilent: nodeId => this.#drop(nodeId),
+      onSilent: nodeId => this.#endOf(nodeId),
     });
     this.#ends = new TaskEnds({
       ...{ clock, logger, sessions },
@@ -94,6 +94,11 @@ export class Dispatcher {
     return this.#sessions.size;
   }
 
+  /** The term has ended: nodes are to turn to the next leader. */
+  get isOver(): boolean {
+    return this.#controller.signal.aborted;
+  }
+
   /** Serves until the signal aborts (leadership lost or shutdown). */
   async run(signal: AbortSignal): Promise<void> {
     const { store } = this.#deps;
@@ -110,8 +115,7 @@ export class Dispatcher {
     this.#feed.stop();
     stopWatching();
     this.#controller.abort(new SwarmError("not_leader", "this manager is no longer the leader"));
-    for (const session of this.#sessions.values()) session.close();
-    this.#sessions.clear();
+    for (const session of [...this.#sessions.values()]) this.#end(session);
     this.logs.close();
     this.#questions.close();
   }
@@ -121,7 +125,6 @@ export class Dispatcher {
     onMessage(message: NodeMessage): void;
     onClose(): void;
   } {
-    const nodeId = connection.nodeId;
     const session = new NodeSession(this.#deps.ids.newId(), connection, {
       logger: this.#deps.logger,
       tables: this.#tables,
@@ -130,16 +133,20 @@ export class Dispatcher {
     });
     return {
       onMessage: message => this.#onMessage(session, message),
-      onClose: () => {
-        session.close();
-        this.#ends.sessionEnded(session.id);
-        if (this.#sessions.get(nodeId) !== session) return;
-        this.#sessions.delete(nodeId);
-        this.#setPace();
-        this.logs.onSessionEnd(nodeId);
-        this.#questions.onSessionEnd(nodeId);
-      },
+      onClose: () => this.#end(session),
     };
+  }
+
+  /** Idempotent. */
+  #end(session: NodeSession, error?: unknown): void {
+    const { id, nodeId } = session;
+    session.close(error);
+    this.#ends.sessionEnded(id);
+    if (this.#sessions.get(nodeId) !== session) return;
+    this.#sessions.delete(nodeId);
+    this.#setPace();
+    this.logs.onSessionEnd(nodeId);
+    this.#questions.onSessionEnd(nodeId);
   }
 
   ask(
@@ -213,8 +220,7 @@ export class Dispatcher {
           error: errorMessage(error),
         });
       }
-      session.close(error);
-      if (this.#sessions.get(session.nodeId) === session) this.#sessions.delete(session.nodeId);
+      this.#end(session, error);
     });
   }
 
@@ -224,11 +230,7 @@ export class Dispatcher {
     await this.#presence.arrived(nodeId, descriptionJson, addr);
     if (session.closed || this.#controller.signal.aborted) return;
     const older = this.#sessions.get(nodeId);
-    if (older !== undefined) {
-      older.close();
-      this.logs.onSessionEnd(nodeId);
-      this.#questions.onSessionEnd(nodeId);
-    }
+    if (older !== undefined) this.#end(older);
     this.#sessions.set(nodeId, session);
     this.#renewals.review(view);
     this.#setPace();
@@ -245,7 +247,7 @@ export class Dispatcher {
   }
 
   #setPace(): void {
-    if (this.#pace.changedBy(this.#sessions.size)) this.#tellPace();
+    if (!this.isOver && this.#pace.changedBy(this.#sessions.size)) this.#tellPace();
   }
 
   #tellPace(): void {
@@ -282,7 +284,7 @@ export class Dispatcher {
     if (after === null) {
       this.#presence.forget(nodeId);
       const why = "this node was removed from the cluster";
-      this.#drop(nodeId, new SwarmError("permission_denied", why));
+      this.#endOf(nodeId, new SwarmError("permission_denied", why));
       return;
     }
     if (before === null) this.#presence.expect(after);
@@ -291,10 +293,9 @@ export class Dispatcher {
     }
   }
 
-  #drop(nodeId: string, error?: unknown): void {
+  #endOf(nodeId: string, error?: unknown): void {
     const session = this.#sessions.get(nodeId);
-    this.#sessions.delete(nodeId);
-    session?.close(error);
+    if (session !== undefined) this.#end(session, error);
   }
 
   #managersFor(nodeId: string): ManagerMessage {

@@ -1,5 +1,5 @@
-import { BoundedQueue } from "../base/async.ts";
 import { assert, SwarmError, toSwarmError } from "../base/errors.ts";
+import { DirectBidi, type DirectCall, type DirectListener } from "../rpc/direct-bidi.ts";
 import type {
   DispatcherService,
   LogChunk,
@@ -11,9 +11,6 @@ import type { CallContext, Handlers } from "../rpc/handlers.ts";
 import type { Access } from "../rpc/ports.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 import type { Leases } from "./leases.ts";
-
-/** Messages on their way to one node; `NodeSession` ends a session before this is reached. */
-const MAX_OUTGOING_MESSAGES = 8_192;
 
 export const DISPATCHER_ACCESS: Readonly<Record<string, Access>> = {
   session: "node",
@@ -29,10 +26,14 @@ export interface DispatcherServerDeps {
   readonly leaderAddr: () => string;
 }
 
+export interface DispatcherHandlers extends Handlers<typeof DispatcherService> {
+  readonly session: DirectBidi<NodeMessage, ManagerMessage>;
+}
+
 /** The gRPC face of the dispatcher; on a follower it only says where the leader is. */
-export function dispatcherHandlers(deps: DispatcherServerDeps): Handlers<typeof DispatcherService> {
+export function dispatcherHandlers(deps: DispatcherServerDeps): DispatcherHandlers {
   return {
-    session: (messages, context) => serveSession(deps, messages, context),
+    session: new DirectBidi((call, context) => serveSession(deps, call, context)),
     publishLogs: (chunks, context) => takeLogs(deps, chunks, context),
     leaseAddress: ({ networkId, ipv6, address }, context) => {
       const family = ipv6 ? "ipv6" : "ipv4";
@@ -46,50 +47,37 @@ export function dispatcherHandlers(deps: DispatcherServerDeps): Handlers<typeof 
   };
 }
 
-async function* serveSession(
+function serveSession(
   deps: DispatcherServerDeps,
-  messages: AsyncIterable<NodeMessage>,
+  call: DirectCall<ManagerMessage>,
   context: CallContext,
-): AsyncGenerator<ManagerMessage, void> {
+): DirectListener<NodeMessage> {
+  const redirect = (): void => {
+    call.send({ body: { $case: "redirect", value: { leaderAddr: deps.leaderAddr() } } });
+  };
   const dispatcher = deps.dispatcher();
   if (dispatcher === null) {
-    yield { body: { $case: "redirect", value: { leaderAddr: deps.leaderAddr() } } };
-    return;
+    redirect();
+    call.end();
+    return { onMessage: () => undefined, onHalfClose: () => undefined, onEnd: () => undefined };
   }
-  const outgoing = new BoundedQueue<ManagerMessage>({ maxItems: MAX_OUTGOING_MESSAGES });
+  const close = (error?: unknown): void => {
+    if (error === undefined && dispatcher.isOver) redirect();
+    call.end(error === undefined ? undefined : toSwarmError(error));
+  };
   const session = dispatcher.open({
     nodeId: nodeIdOf(context),
-    send: message => void outgoing.push(message),
+    send: message => call.send(message),
     get backlog() {
-      return outgoing.size;
+      return call.backlog;
     },
-    close: error => outgoing.close(error === undefined ? null : toSwarmError(error)),
+    close,
   });
-  const onAbort = (): void => outgoing.close();
-  context.signal.addEventListener("abort", onAbort, { once: true });
-  void readMessages(messages, session, outgoing);
-  try {
-    yield* outgoing;
-    if (deps.dispatcher() !== dispatcher) {
-      yield { body: { $case: "redirect", value: { leaderAddr: deps.leaderAddr() } } };
-    }
-  } finally {
-    context.signal.removeEventListener("abort", onAbort);
-    session.onClose();
-  }
-}
-
-async function readMessages(
-  messages: AsyncIterable<NodeMessage>,
-  session: ReturnType<Dispatcher["open"]>,
-  outgoing: BoundedQueue<ManagerMessage>,
-): Promise<void> {
-  try {
-    for await (const message of messages) session.onMessage(message);
-    outgoing.close();
-  } catch (error) {
-    outgoing.close(toSwarmError(error, "unavailable"));
-  }
+  return {
+    onMessage: message => session.onMessage(message),
+    onHalfClose: close,
+    onEnd: () => session.onClose(),
+  };
 }
 
 async function takeLogs(

@@ -46,6 +46,7 @@ export class TaskEnds {
     this.settle();
   }
 
+  /** The end of the term ends no task: the next leader waits again. */
   stop(): void {
     this.#stopped = true;
     this.#timer?.cancel();
@@ -94,7 +95,7 @@ export class TaskEnds {
 
   /** Lets the nodes hear of the end of tasks that no node sends connections to any more. */
   settle(): void {
-    if (this.#drains.size === 0) return;
+    if (this.#stopped || this.#drains.size === 0) return;
     const { clock, release } = this.#deps;
     const { byNode, late } = this.#drains.finished(clock.monoMs());
     if (late.size > 0) this.#warnOf(late);
@@ -102,7 +103,7 @@ export class TaskEnds {
     const nextMs = this.#drains.nextDeadlineMs;
     this.#timer?.cancel();
     this.#timer = null;
-    if (nextMs === null || this.#stopped) return;
+    if (nextMs === null) return;
     const delayMs = Math.max(0, nextMs - clock.monoMs());
     this.#timer = clock.setTimer("drains", delayMs, () => this.settle());
   }

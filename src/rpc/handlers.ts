@@ -8,6 +8,7 @@ import type {
   UntypedHandleCall,
 } from "@grpc/grpc-js";
 import { SwarmError } from "../base/errors.ts";
+import { DirectBidi, toDirectHandler } from "./direct-bidi.ts";
 import type { PeerIdentity } from "./ports.ts";
 import { toGrpcStatus } from "./status.ts";
 import { type GrpcReadable, pump, readAll } from "./streams.ts";
@@ -53,7 +54,7 @@ type RequestOf<M> = M extends { requestDeserialize: (bytes: Buffer) => infer Req
 type ResponseOf<M> = M extends { responseDeserialize: (bytes: Buffer) => infer Res } ? Res : never;
 
 type HandlerOf<M> = M extends { requestStream: true; responseStream: true }
-  ? BidiHandler<RequestOf<M>, ResponseOf<M>>
+  ? BidiHandler<RequestOf<M>, ResponseOf<M>> | DirectBidi<RequestOf<M>, ResponseOf<M>>
   : M extends { requestStream: true }
     ? ClientStreamHandler<RequestOf<M>, ResponseOf<M>>
     : M extends { responseStream: true }
@@ -65,6 +66,10 @@ export type Handlers<S> = { readonly [K in keyof S]: HandlerOf<S[K]> };
 
 /** A handler with its types forgotten, as the wrapper calls it. */
 export type AnyHandler = (first: unknown, context: CallContext) => unknown;
+
+export function isHandler(value: unknown): value is AnyHandler | DirectBidi<unknown, unknown> {
+  return typeof value === "function" || value instanceof DirectBidi;
+}
 
 /** The server's part in a call: opens its context, hears of failures. */
 export interface CallScope {
@@ -92,9 +97,10 @@ interface GrpcWritableCall extends GrpcCall {
 /** Turns a handler into what grpc-js registers, with error mapping and the call's context. */
 export function toGrpcHandler(
   method: Pick<MethodDefinition<unknown, unknown>, "requestStream" | "responseStream">,
-  handler: AnyHandler,
+  handler: AnyHandler | DirectBidi<unknown, unknown>,
   scope: CallScope,
 ): UntypedHandleCall {
+  if (handler instanceof DirectBidi) return toDirectHandler(handler, scope);
   if (method.responseStream) {
     return method.requestStream ? bidi(handler, scope) : serverStream(handler, scope);
   }

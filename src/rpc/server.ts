@@ -14,11 +14,11 @@ import type { Logger } from "../base/logger.ts";
 import { type CallerFacts, refusalOf } from "./access.ts";
 import { parseHostPort } from "./address.ts";
 import {
-  type AnyHandler,
   type CallContext,
   type CallScope,
   type GrpcCall,
   type Handlers,
+  isHandler,
   toGrpcHandler,
 } from "./handlers.ts";
 import { RPC_LIMITS, type RpcLimits } from "./limits.ts";
@@ -98,8 +98,8 @@ export class RpcServer {
     const implementation: UntypedServiceImplementation = {};
     for (const [name, method] of Object.entries(definition)) {
       const handler: unknown = Reflect.get(handlers, name);
-      assert(typeof handler === "function", `a handler for ${method.path}`);
-      implementation[name] = toGrpcHandler(method, handler as AnyHandler, this.#scope);
+      assert(isHandler(handler), `a handler for ${method.path}`);
+      implementation[name] = toGrpcHandler(method, handler, this.#scope);
     }
     this.#members.addService(definition, implementation);
     this.#strangers.addService(definition, implementation);

@@ -21,6 +21,7 @@ Engine of which every step takes 1 ms). Services are created through the control
 running when the leader's state says so, that is when a quorum has it on disk.
 
   --only LIST     1k,10k,100k (all): 1k tasks on 100 nodes, 10k and 100k tasks on 1k nodes
+  --shape NxSxR   instead of them S services of R tasks each on N nodes
   --trials N      how often the 1k tasks are deployed (5)
   --idle N        seconds of rest over which CPU is taken afterwards (20)
   --dir DIR       where the managers' data is put (${tmpdir()})
@@ -54,7 +55,7 @@ const SCENARIOS: readonly Scenario[] = [
 ];
 
 interface Options {
-  readonly only: ReadonlySet<string>;
+  readonly scenarios: readonly Scenario[];
   readonly trials: number;
   readonly idleS: number;
   readonly dir: string;
@@ -91,6 +92,7 @@ function readOptions(argv: readonly string[]): Options | null {
     args: [...argv],
     options: {
       only: { type: "string", default: SCENARIOS.map(({ id }) => id).join(",") },
+      shape: { type: "string" },
       trials: { type: "string", default: "5" },
       idle: { type: "string", default: "20" },
       dir: { type: "string", default: tmpdir() },
@@ -101,14 +103,31 @@ function readOptions(argv: readonly string[]): Options | null {
     },
   });
   if (values.help) return null;
+  const only = new Set(values.only.split(","));
   return {
-    only: new Set(values.only.split(",")),
+    scenarios:
+      values.shape === undefined
+        ? SCENARIOS.filter(({ id }) => only.has(id))
+        : [shapeOf(values.shape)],
     trials: whole("--trials", values.trials),
     idleS: whole("--idle", values.idle),
     dir: values.dir,
     json: values.json ?? null,
     profile: values.profile ?? null,
     heap: values.heap ?? null,
+  };
+}
+
+function shapeOf(text: string): Scenario {
+  const [nodes = 0, services = 0, replicas = 0] = text
+    .split("x")
+    .map(part => whole("--shape", part));
+  return {
+    id: text,
+    name: `${services * replicas} tasks, ${nodes} nodes`,
+    nodes,
+    services,
+    replicas,
   };
 }
 
@@ -284,7 +303,7 @@ export async function benchControlPlane(argv: readonly string[]): Promise<number
   const machine = await readMachine("none");
   const before = loadNow();
   const results: Result[] = [];
-  for (const scenario of SCENARIOS.filter(({ id }) => options.only.has(id))) {
+  for (const scenario of options.scenarios) {
     const result = await runOne(programs, scenario, options);
     results.push(result);
     tell(scenario, result);

@@ -1,6 +1,6 @@
-import { BoundedQueue } from "../../src/base/async.ts";
 import { SwarmError } from "../../src/base/errors.ts";
 import { dispatcherHandlers } from "../../src/dispatcher/server.ts";
+import type { DirectCall, DirectListener } from "../../src/rpc/direct-bidi.ts";
 import type {
   DispatcherClient,
   ManagerMessage,
@@ -10,8 +10,6 @@ import type { CallContext } from "../../src/rpc/handlers.ts";
 import type { SimManager } from "./manager.ts";
 import type { HostId, Network } from "./network.ts";
 import type { SimProcess } from "./process.ts";
-
-const MAX_QUEUED = 10_000;
 
 type Listener = (value: never) => void;
 
@@ -42,7 +40,7 @@ export class SessionLink {
   readonly #deps: SessionLinkDeps;
   readonly #target: SessionTarget | null;
   readonly #listeners = new Map<string, Listener[]>();
-  readonly #inbound = new BoundedQueue<NodeMessage>({ maxItems: MAX_QUEUED });
+  #onMessage: (message: NodeMessage) => void = () => undefined;
   readonly #server = new AbortController();
   readonly #forget: (() => void)[] = [];
   #over = false;
@@ -60,7 +58,7 @@ export class SessionLink {
       deps.process.onKill(() => this.#closeServer()),
       process.onKill(() => deps.process.after(1, () => this.#break())),
     );
-    this.#toServer(() => void this.#serve());
+    this.#toServer(() => this.#serve());
   }
 
   /** As much of a gRPC client as the session uses. */
@@ -74,7 +72,7 @@ export class SessionLink {
   }
 
   write(message: NodeMessage): boolean {
-    if (!this.#over) this.#toServer(() => void this.#inbound.push(message));
+    if (!this.#over) this.#toServer(() => this.#onMessage(message));
     return true;
   }
 
@@ -84,7 +82,7 @@ export class SessionLink {
     this.#toServer(() => this.#closeServer());
   }
 
-  async #serve(): Promise<void> {
+  #serve(): void {
     const { manager } = this.#target ?? {};
     if (manager === undefined) return;
     const handlers = dispatcherHandlers({
@@ -92,14 +90,28 @@ export class SessionLink {
       leaderAddr: () => manager.leaderAddr,
     });
     const context = { peer: { nodeId: this.#options.nodeId }, signal: this.#server.signal };
-    try {
-      for await (const message of handlers.session(this.#inbound, context as CallContext)) {
-        this.#toClient("data", message);
-      }
-      this.#toClient("end", undefined);
-    } catch (error) {
-      this.#toClient("error", error);
-    }
+    let over = false;
+    let listener: DirectListener<NodeMessage> | null = null;
+    const end = (error?: unknown): void => {
+      if (over) return;
+      over = true;
+      this.#toClient(error === undefined ? "end" : "error", error);
+      listener?.onEnd();
+    };
+    const call: DirectCall<ManagerMessage> = {
+      backlog: 0,
+      send: message => {
+        if (!over) this.#toClient("data", message);
+      },
+      end,
+    };
+    const opened = handlers.session.open(call, context as CallContext);
+    listener = opened;
+    this.#onMessage = message => {
+      if (!over) opened.onMessage(message);
+    };
+    this.#server.signal.addEventListener("abort", () => end(), { once: true });
+    if (over) opened.onEnd();
   }
 
   #toServer(fn: () => void): void {
@@ -137,7 +149,6 @@ export class SessionLink {
 
   #closeServer(): void {
     for (const forget of this.#forget.splice(0)) forget();
-    this.#inbound.close();
     this.#server.abort();
   }
 }

@@ -8,6 +8,7 @@ import { silentLogger } from "../../src/base/logger.ts";
 import { SeededRng } from "../../src/base/rng.ts";
 import { parseHostPort } from "../../src/rpc/address.ts";
 import { RpcClients } from "../../src/rpc/clients.ts";
+import { DirectBidi } from "../../src/rpc/direct-bidi.ts";
 import type { Handlers } from "../../src/rpc/handlers.ts";
 import { callLeader } from "../../src/rpc/leader-call.ts";
 import type { RpcLimits } from "../../src/rpc/limits.ts";
@@ -221,6 +222,67 @@ t.test("giving up on one side is seen on the other", async t => {
   both.cancel();
   await eventually(() => states.both === "aborted", { what: "stream handler aborted" });
   await t.rejects(both.send("x"), SwarmError);
+});
+
+/** Answers each message at once, and notes how its calls ended. */
+function directEcho(ended: string[]): DirectBidi<string, string> {
+  return new DirectBidi(call => ({
+    onMessage: message => {
+      if (message === "end") call.end();
+      else if (message === "refuse") {
+        call.send("last");
+        call.end(new SwarmError("failed_precondition", "refused", { n: 1 }));
+        call.send("never");
+      } else if (message === "throw") throw new SwarmError("data_loss", "thrown");
+      else call.send(message.toUpperCase());
+    },
+    onHalfClose: () => {
+      call.send("bye");
+      call.end();
+      call.end(new Error("twice"));
+    },
+    onEnd: () => void ended.push("over"),
+  }));
+}
+
+t.test("a stream without iterators between carries messages, ends and errors", async t => {
+  const ended: string[] = [];
+  const { clients, addr } = await world(t, { both: directEcho(ended) });
+  const begin = async (...words: string[]) => {
+    const call = clients.duplex(EchoService.both, addr, { signal });
+    for (const word of words) await call.send(word);
+    return call;
+  };
+  const closed = await begin("x", "y");
+  closed.end();
+  t.same(await collect(closed.responses), ["X", "Y", "bye"]);
+  t.same(await collect((await begin("a", "end", "b")).responses), ["A"]);
+  const refused = (await begin("refuse")).responses[Symbol.asyncIterator]();
+  t.equal((await refused.next()).value, "last", "what was sent before the end arrives");
+  await t.rejects(refused.next(), {
+    code: "failed_precondition",
+    message: "refused",
+    details: { n: 1 },
+  });
+  await t.rejects(collect((await begin("throw")).responses), { code: "data_loss" });
+  await eventually(() => ended.length === 4, { what: "four ends" });
+  t.same(ended, ["over", "over", "over", "over"], "each told once");
+  const given = await begin("z");
+  for await (const _ of given.responses) break;
+  given.cancel();
+  await eventually(() => ended.length === 5, { what: "the caller gave up" });
+});
+
+t.test("a removed node's stream without iterators is told why it ends", async t => {
+  const ended: string[] = [];
+  const w = await world(t, { both: directEcho(ended) });
+  const call = w.clients.duplex(EchoService.both, w.addr, { signal });
+  await call.send("a");
+  await eventually(() => w.server.connectionCount() === 1, { what: "a connection" });
+  w.removed.add(w.clientIdentity.current().nodeId);
+  w.server.recheck();
+  await t.rejects(collect(call.responses), { code: "permission_denied" });
+  await eventually(() => ended.length === 1, { what: "its end" });
 });
 
 t.test("messages beyond the limit are refused, strangers' much earlier", async t => {

@@ -89,6 +89,8 @@ export class SimExecutor implements Executor {
   readonly #options: SimExecutorOptions;
   readonly #clock: Clock;
   readonly #containers = new Map<string, SimContainer>();
+  /** Ids by name. */
+  readonly #names = new Map<string, string>();
   readonly #watchers = new Set<BoundedQueue<ExecutorEvent>>();
   readonly #images = new Set<string>();
   #reachable = true;
@@ -176,6 +178,7 @@ export class SimExecutor implements Executor {
     }
     if (behaviour.createError !== "") throw refused(behaviour.createError);
     const id = `sim${String(++this.#counter).padStart(8, "0")}`;
+    this.#names.set(name, id);
     this.#containers.set(id, {
       taskId: work.assigned.task.id,
       name,
@@ -290,7 +293,8 @@ export class SimExecutor implements Executor {
   }
 
   #byName(name: string): SimContainer | undefined {
-    return [...this.#containers.values()].find(container => container.name === name);
+    const id = this.#names.get(name);
+    return id === undefined ? undefined : this.#containers.get(id);
   }
 
   #require(id: string): SimContainer {
@@ -318,6 +322,7 @@ export class SimExecutor implements Executor {
 
   #delete(id: string, container: SimContainer): void {
     this.#containers.delete(id);
+    this.#names.delete(container.name);
     this.#silence(container);
     this.#publish(container);
   }
