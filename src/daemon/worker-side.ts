@@ -23,7 +23,7 @@ import { ensureGatewayBridge } from "../worker/docker/gateway-bridge.ts";
 import { TaskFileStore } from "../worker/docker/task-files.ts";
 import { LevelLocalStore } from "../worker/local-store.ts";
 import { NoNetworks } from "../worker/networks.ts";
-import { SessionClient } from "../worker/session.ts";
+import { SESSION_LIMITS, SessionClient } from "../worker/session.ts";
 import { StatusOutbox } from "../worker/status-outbox.ts";
 
 const MS_PER_S = 1_000;
@@ -98,7 +98,7 @@ export class WorkerSide {
           answer: (question, signal) => overlay.answer(question, signal),
         }),
         // The session outlives renewals of the certificate, and a pooled connection does not.
-        dial: addr => deps.clients.ownClient(DispatcherClient, addr),
+        dial: addr => deps.clients.ownClient(DispatcherClient, addr, {}, SESSION_LIMITS),
         toError: error => toSessionError(error),
         managers: deps.managers,
         onManagers: deps.onManagers,

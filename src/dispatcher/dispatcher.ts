@@ -243,7 +243,8 @@ export class Dispatcher {
   /** Said again when the period changes. */
   #welcomeOf(session: NodeSession): ManagerMessage {
     const heartbeatMs = this.#pace.beatMs(heartbeatPeriodMs(this.#deps.store.view));
-    return { body: { $case: "welcome", value: { sessionId: session.id, heartbeatMs } } };
+    const { spreadMs } = this.#pace;
+    return { body: { $case: "welcome", value: { sessionId: session.id, heartbeatMs, spreadMs } } };
   }
 
   #setPace(): void {

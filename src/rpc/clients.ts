@@ -54,15 +54,17 @@ export class RpcClients {
 
   /**
    * A generated client on a connection of its own, outside the pool: for a peer whose stream lives
-   * as long as both do. The caller closes it; a renewal does not.
+   * as long as both do. The caller closes it; a renewal does not. `limits`: where they differ from
+   * the pool's.
    */
   ownClient<C extends Client>(
     clientClass: ClientConstructor<C>,
     addr: string,
     expected: Expected = {},
+    limits: Partial<ClientLimits> = {},
   ): C {
     if (this.#closed) throw new SwarmError("unavailable", "this node is shutting down");
-    return this.#open(formatHostPort(parseHostPort(addr)), expected).client(clientClass);
+    return this.#open(formatHostPort(parseHostPort(addr)), expected, limits).client(clientClass);
   }
 
   /** One call by method definition (`CAService.getRootCa`), with errors as SwarmErrors. */
@@ -125,7 +127,7 @@ export class RpcClients {
     this.#closeChannels();
   }
 
-  #open(addr: string, expected: Expected): PeerChannel {
+  #open(addr: string, expected: Expected, limits: Partial<ClientLimits> = {}): PeerChannel {
     const identity = this.#deps.identity.current();
     return new PeerChannel(
       {
@@ -135,7 +137,7 @@ export class RpcClients {
           own: identity,
           verifyPeer: cert => wrongPeer(addr, cert, identity, expected),
         },
-        limits: this.#limits,
+        limits: { ...this.#limits, ...limits },
       },
       { clock: this.#deps.clock },
     );

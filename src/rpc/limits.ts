@@ -5,6 +5,8 @@
 export const RPC_LIMITS = {
   /** A TCP connection that has not finished its TLS handshake by then is closed. */
   handshakeMs: 10_000,
+  /** Handshakes begun in one turn of the event loop. */
+  maxHandshakesPerTurn: 8,
   /** Open connections of all kinds. */
   maxConnections: 16_384,
   maxConnectionsPerIp: 4_096,

@@ -1,5 +1,6 @@
 import { constants } from "node:crypto";
 import { createServer as createTcpServer, type Server, type Socket } from "node:net";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import {
   createServer as createTlsServer,
   type TLSSocket,
@@ -92,6 +93,9 @@ export class TlsListener {
   readonly #tls: TlsServer;
   readonly #tracked = new Map<string, Tracked>();
   readonly #perIp = new Map<string, IpCount>();
+  /** Connections whose handshake has not begun; bounded as the tracked ones, which hold them too. */
+  readonly #waiting: Socket[] = [];
+  #isGreeting = false;
   readonly #stopWatching: () => void;
 
   constructor(options: { addr: HostPort; limits: RpcLimits }, deps: TlsListenerDeps) {
@@ -137,6 +141,7 @@ export class TlsListener {
   stop(): void {
     this.#stopWatching();
     this.#tcp.close();
+    for (const socket of this.#waiting.splice(0)) socket.destroy();
   }
 
   /** Ends every connection, finished handshake or not. */
@@ -163,7 +168,20 @@ export class TlsListener {
       return;
     }
     this.#track(socket, ip);
-    this.#tls.emit("connection", socket);
+    this.#waiting.push(socket);
+    if (!this.#isGreeting) void this.#greet();
+  }
+
+  /** Hundreds of handshakes in one turn of the event loop would hold it for a second. */
+  async #greet(): Promise<void> {
+    this.#isGreeting = true;
+    while (this.#waiting.length > 0) {
+      for (const socket of this.#waiting.splice(0, this.#limits.maxHandshakesPerTurn)) {
+        if (!socket.destroyed) this.#tls.emit("connection", socket);
+      }
+      await nextTurn();
+    }
+    this.#isGreeting = false;
   }
 
   #hasRoom(ip: string): boolean {

@@ -9,6 +9,7 @@ import type {
   DispatcherClient,
   ManagerMessage,
   NodeMessage,
+  Welcome,
 } from "../rpc/gen/swarmd/v1/dispatcher.ts";
 import { type AnswerSource, Answers, noAnswers } from "./answers.ts";
 import { AssignmentIntake } from "./assignment-intake.ts";
@@ -20,6 +21,9 @@ import { StatusSender } from "./status-sender.ts";
 
 /** Silence of the manager, in heartbeats of ours, after which the session is given up. */
 const MAX_SILENT_BEATS = 3;
+/** Where nodes beat rarely fewer must do, as long as silence lasts longer than this. */
+const MIN_SILENT_BEATS = 2;
+const LONG_SILENCE_MS = 8_000;
 const WELCOME_TIMEOUT_MS = 3_000;
 const DESCRIBE_EVERY_MS = 20_000;
 const LEAVING_WAIT_MS = 1_000;
@@ -65,6 +69,8 @@ export class ManagerSession {
   /** What the manager was last told of this node. */
   #description = "";
   redirectedTo = "";
+  /** Over so long the nodes of this cluster are to spread what they all do at once. */
+  spreadMs = 0;
 
   constructor(options: ManagerSessionOptions, deps: ManagerSessionDeps) {
     this.#options = options;
@@ -141,7 +147,7 @@ export class ManagerSession {
     this.#expectWithin(this.#silenceMs);
     switch (body.$case) {
       case "welcome":
-        this.#welcomed(body.value.heartbeatMs);
+        this.#welcomed(body.value);
         return;
       case "assignments":
         this.#assignments.take(body.value);
@@ -181,12 +187,14 @@ export class ManagerSession {
     });
   }
 
-  /** The second and later ones only change how often to beat. */
-  #welcomed(heartbeatMs: number): void {
+  /** The second and later ones only change the pace. */
+  #welcomed({ heartbeatMs, spreadMs }: Welcome): void {
     const isFirst = this.#heartbeats === null;
-    this.#silenceMs = heartbeatMs * MAX_SILENT_BEATS;
+    this.spreadMs = spreadMs;
+    const longMs = Math.min(heartbeatMs * MAX_SILENT_BEATS, LONG_SILENCE_MS);
+    this.#silenceMs = Math.max(heartbeatMs * MIN_SILENT_BEATS, longMs);
     this.#expectWithin(this.#silenceMs);
-    this.#statuses.setHeartbeat(heartbeatMs);
+    this.#statuses.setSpread(spreadMs);
     this.#heartbeats?.cancel();
     this.#heartbeats = this.#timers.every("heartbeat", heartbeatMs, () => this.#beat());
     if (!isFirst) return;

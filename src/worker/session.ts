@@ -12,6 +12,11 @@ import type { LeasedAddress } from "./lease-calls.ts";
 import { ManagerSession } from "./manager-session.ts";
 import type { StatusOutbox } from "./status-outbox.ts";
 
+/**
+ * For the connections that `dial` makes: the beats of a session notice a silent manager sooner than
+ * pings of the connection would, and each ping costs both ends as much as a beat.
+ */
+export const SESSION_LIMITS = { keepaliveMs: 10 * 60_000 } as const;
 const RECONNECT = { baseMs: 100, maxMs: 2_000 };
 
 export interface SessionOptions {
@@ -39,6 +44,9 @@ export interface SessionDeps {
   readonly rng: Rng;
   readonly logger: Logger;
 }
+
+/** Where a session that ended sends the node, and how far it is to keep apart from others. */
+type Outcome = Pick<ManagerSession, "redirectedTo" | "spreadMs">;
 
 /**
  * Keeps one session with the leader's dispatcher: finds the leader by redirects, beats, reports
@@ -104,11 +112,14 @@ export class SessionClient {
       if (outcome === "over") break;
       this.#connectedTo = "";
       this.#deps.outbox.requeue();
-      const redirected = outcome.redirectedTo !== "" && outcome.redirectedTo !== addr;
-      this.#leaderHint = redirected ? outcome.redirectedTo : "";
-      if (!redirected || attempt > 2) {
-        await sleep(clock, backoff.nextMs(), signal).catch(() => undefined);
-      }
+      const { redirectedTo, spreadMs } = outcome;
+      const redirected = redirectedTo !== "" && redirectedTo !== addr;
+      this.#leaderHint = redirected ? redirectedTo : "";
+      // A leader that is lost is lost to all nodes: they must not come to the next one together.
+      const apartMs = randomInt(rng, spreadMs + 1);
+      const pauseMs = redirected && attempt <= 2 ? 0 : backoff.nextMs();
+      const waitMs = Math.max(apartMs, pauseMs);
+      if (waitMs > 0) await sleep(clock, waitMs, signal).catch(() => undefined);
     }
     this.#connectedTo = "";
   }
@@ -129,14 +140,11 @@ export class SessionClient {
   }
 
   /** One session from its start to its end; "over" when there is to be no other. */
-  async #serve(
-    addr: string,
-    signal: AbortSignal,
-    onOpen: () => void,
-  ): Promise<"over" | { readonly redirectedTo: string }> {
+  async #serve(addr: string, signal: AbortSignal, onOpen: () => void): Promise<"over" | Outcome> {
     const { toError, logger } = this.#deps;
+    let session: ManagerSession | null = null;
     try {
-      const session = this.#newSession(addr, onOpen);
+      session = this.#newSession(addr, onOpen);
       this.#session = session;
       await session.run(signal);
       return session;
@@ -148,7 +156,7 @@ export class SessionClient {
         this.#deps.onRemoved();
         return "over";
       }
-      return { redirectedTo: "" };
+      return { redirectedTo: "", spreadMs: session?.spreadMs ?? 0 };
     }
   }
 

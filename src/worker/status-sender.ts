@@ -10,11 +10,11 @@ const GATHER_MS = 5;
 const PASSING_STATES: ReadonlySet<TaskState> = new Set(["accepted", "preparing", "starting"]);
 const PASSING_GATHER_MS = 50;
 /**
- * A manager that lets nodes beat rarely has many of them, and each message of each costs it: there
- * statuses are gathered for these shares of the time between two beats, if that is longer.
+ * In a large cluster each message of each node costs the manager: there statuses are gathered for
+ * these shares of the time over which nodes are to spread what they do.
  */
-const GATHER_BEATS = 0.005;
-const PASSING_GATHER_BEATS = 0.05;
+const GATHER_SHARE = 0.005;
+const PASSING_GATHER_SHARE = 0.1;
 
 export interface StatusSenderDeps {
   readonly outbox: StatusOutbox;
@@ -29,7 +29,7 @@ export interface StatusSenderDeps {
  */
 export class StatusSender {
   readonly #deps: StatusSenderDeps;
-  #heartbeatMs = 0;
+  #spreadMs = 0;
   #timer: Timer | null = null;
   #dueMs = 0;
 
@@ -37,8 +37,9 @@ export class StatusSender {
     this.#deps = deps;
   }
 
-  setHeartbeat(heartbeatMs: number): void {
-    this.#heartbeatMs = heartbeatMs;
+  /** As the manager's welcome says. */
+  setSpread(spreadMs: number): void {
+    this.#spreadMs = spreadMs;
   }
 
   /** Sends what is due, and from now on what is reported. */
@@ -46,8 +47,8 @@ export class StatusSender {
     this.#deps.outbox.onReport(({ status }) => {
       const passing = PASSING_STATES.has(status.state);
       const leastMs = passing ? PASSING_GATHER_MS : GATHER_MS;
-      const beats = passing ? PASSING_GATHER_BEATS : GATHER_BEATS;
-      this.#schedule(Math.max(leastMs, this.#heartbeatMs * beats));
+      const share = passing ? PASSING_GATHER_SHARE : GATHER_SHARE;
+      this.#schedule(Math.max(leastMs, this.#spreadMs * share));
     });
     this.#flush();
   }

@@ -230,12 +230,13 @@ t.test("a message that is no message ends the session", async t => {
 t.test("with many nodes each beats less often, but often enough", async t => {
   const pace = new BeatPace();
   const beats: number[] = [];
-  for (const sessions of [1, 200, 201, 160, 149, 401, 310, 299, 100_000, 0]) {
+  for (const sessions of [1, 200, 201, 160, 149, 401, 310, 299, 100_000, 610, 590, 0]) {
     const before = pace.beatMs(5_000);
     t.equal(pace.changedBy(sessions), pace.beatMs(5_000) !== before);
     beats.push(pace.beatMs(5_000));
   }
-  t.same(beats, [1_000, 1_000, 2_000, 2_000, 1_000, 2_500, 2_500, 2_000, 2_500, 1_000]);
+  const [one, two, half] = [1_000, 2_000, 2_500];
+  t.same(beats, [one, one, two, two, one, half, half, two, 4_000, 4_000, half, one]);
 });
 
 t.test("nodes that are there are told of another pace", async t => {
@@ -245,14 +246,18 @@ t.test("nodes that are there are told of another pace", async t => {
   for (const id of many) world.store.put({ op: "create", table: "nodes", row: aNode({ id }) });
   const peers = many.map(id => world.connect(id));
   for (const peer of peers) peer.hello();
-  const paces = (peer: Peer | undefined): number[] =>
+  const paces = (peer: Peer | undefined): number[][] =>
     (peer?.got ?? []).flatMap(({ body }) =>
-      body?.$case === "welcome" ? [body.value.heartbeatMs] : [],
+      body?.$case === "welcome" ? [[body.value.heartbeatMs, body.value.spreadMs]] : [],
     );
   await eventually(() => peers.at(-1)?.kinds().includes("welcome"), { what: "all sessions" });
-  t.same(paces(peers[0]), [1_000, 2_000]);
+  const [few, many200] = [
+    [1_000, 0],
+    [2_000, 1_000],
+  ];
+  t.same(paces(peers[0]), [few, many200]);
   for (const peer of peers.slice(100)) peer.hangUp();
-  t.same(paces(peers[0]), [1_000, 2_000, 1_000]);
+  t.same(paces(peers[0]), [few, many200, few]);
 });
 
 t.test("what a node reported itself is no news for it", async t => {

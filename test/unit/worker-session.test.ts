@@ -77,7 +77,7 @@ class Rig {
   readonly publishers: Publisher[] = [];
   readonly session: SessionClient;
 
-  constructor(managers: readonly string[] = ["m1:2377"]) {
+  constructor(managers: readonly string[] = ["m1:2377"], seed = 1) {
     const agent: AgentPort = {
       describe: async () => ({ hostname: this.hostname }) as NodeDescription,
       applyAssignments: async () => undefined,
@@ -114,7 +114,7 @@ class Rig {
         onManagers: () => undefined,
         onRemoved: () => undefined,
         clock: this.clock,
-        rng: new SeededRng(1),
+        rng: new SeededRng(seed),
         logger: silentLogger,
       },
     );
@@ -127,7 +127,10 @@ class Rig {
   async open(signal: AbortSignal): Promise<void> {
     void this.session.run(signal);
     await settle();
-    this.stream.say({ $case: "welcome", value: { sessionId: "s", heartbeatMs: 1_000 } });
+    this.stream.say({
+      $case: "welcome",
+      value: { sessionId: "s", heartbeatMs: 1_000, spreadMs: 0 },
+    });
     await settle();
   }
 
@@ -186,7 +189,7 @@ t.test("what was not acknowledged is said again in the next session", async t =>
   await settle();
   await rig.elapse(60_000);
   t.not(rig.stream, first);
-  rig.stream.say({ $case: "welcome", value: { sessionId: "s2", heartbeatMs: 1_000 } });
+  rig.stream.say({ $case: "welcome", value: { sessionId: "s2", heartbeatMs: 1_000, spreadMs: 0 } });
   t.same(rig.stream.statuses(), [["c running"]]);
 });
 
@@ -202,7 +205,7 @@ t.test("it is told when the first session is open", async t => {
   await settle();
   t.equal(isOpen, false, "dialled, and not welcome yet");
   t.same(rig.dialled, ["m1:2377"]);
-  rig.stream.say({ $case: "welcome", value: { sessionId: "s", heartbeatMs: 1_000 } });
+  rig.stream.say({ $case: "welcome", value: { sessionId: "s", heartbeatMs: 1_000, spreadMs: 0 } });
   await whenOpen;
   t.equal(rig.session.manager, "m1:2377");
 });
@@ -218,7 +221,7 @@ t.test("a node that says goodbye opens no session, until it stays after all", as
   rig.session.stay();
   await rig.elapse(60_000);
   t.equal(rig.streams.length, 2);
-  rig.stream.say({ $case: "welcome", value: { sessionId: "s2", heartbeatMs: 1_000 } });
+  rig.stream.say({ $case: "welcome", value: { sessionId: "s2", heartbeatMs: 1_000, spreadMs: 0 } });
   t.equal(rig.session.manager, "m1:2377");
 });
 
@@ -227,7 +230,7 @@ t.test("a second welcome changes only how often the node beats", async t => {
   const beats = () => rig.stream.written.filter(({ body }) => body?.$case === "heartbeat").length;
   await rig.elapse(1_000);
   t.equal(beats(), 1);
-  rig.stream.say({ $case: "welcome", value: { sessionId: "s", heartbeatMs: 200 } });
+  rig.stream.say({ $case: "welcome", value: { sessionId: "s", heartbeatMs: 200, spreadMs: 0 } });
   for (let i = 0; i < 5; i += 1) {
     await rig.elapse(200);
     rig.stream.say({ $case: "heartbeat", value: {} });
@@ -264,7 +267,10 @@ t.test("a reader of logs too many is told so, and does not wait", async t => {
 
 t.test("where managers have many nodes, statuses are gathered longer", async t => {
   const rig = await opened(t);
-  rig.stream.say({ $case: "welcome", value: { sessionId: "s", heartbeatMs: 4_000 } });
+  rig.stream.say({
+    $case: "welcome",
+    value: { sessionId: "s", heartbeatMs: 4_000, spreadMs: 4_000 },
+  });
   rig.report("a", "running");
   await rig.elapse(19);
   t.same(rig.stream.statuses(), []);
@@ -275,7 +281,7 @@ t.test("where managers have many nodes, statuses are gathered longer", async t =
   await rig.elapse(20);
   t.same(rig.stream.statuses().at(-1), ["a failed", "b preparing"]);
   rig.report("b", "starting");
-  await rig.elapse(199);
+  await rig.elapse(399);
   t.equal(rig.stream.statuses().length, 2);
   await rig.elapse(1);
   t.same(rig.stream.statuses().at(-1), ["b starting"]);
@@ -337,4 +343,48 @@ t.test("that the data path has followed is said at once only where somebody wait
   assignments(rig, 7, []);
   await settle();
   t.equal(rig.closed, 1, "a gap ends the session");
+});
+
+t.test("nodes of a large cluster do not all come to the next leader at once", async t => {
+  const stop = new AbortController();
+  t.teardown(() => stop.abort());
+  const rigs = Array.from({ length: 40 }, (_, i) => new Rig(["m1:2377", "m2:2377"], i + 1));
+  for (const rig of rigs) {
+    await rig.open(stop.signal);
+    rig.stream.say({
+      $case: "welcome",
+      value: { sessionId: "s", heartbeatMs: 4_000, spreadMs: 4_000 },
+    });
+    rig.stream.say({ $case: "redirect", value: { leaderAddr: "m3:2377" } });
+  }
+  await settle();
+  const back: number[] = [];
+  for (let second = 0; second < 4; second += 1) {
+    for (const rig of rigs) await rig.elapse(1_000);
+    back.push(rigs.filter(rig => rig.streams.length > 1).length);
+  }
+  t.equal(back.at(-1), rigs.length);
+  t.ok((back[0] ?? 0) < 20 && (back[1] ?? 0) < 32, `spread: ${back}`);
+  const [rig] = rigs;
+  t.equal(rig?.dialled.at(-1), "m3:2377");
+  // Nobody has welcomed it there: being sent on is no reason to wait.
+  rig?.stream.say({ $case: "redirect", value: { leaderAddr: "m1:2377" } });
+  await settle();
+  t.equal(rig?.dialled.at(-1), "m1:2377");
+});
+
+t.test("a manager's silence is borne for so many beats, or fewer where they are rare", async t => {
+  for (const [heartbeatMs, borneMs] of [
+    [1_000, 3_000],
+    [2_500, 7_500],
+    [4_000, 8_000],
+    [12_000, 24_000],
+  ] as const) {
+    const rig = await opened(t);
+    rig.stream.say({ $case: "welcome", value: { sessionId: "s", heartbeatMs, spreadMs: 0 } });
+    await rig.elapse(borneMs - 1);
+    t.equal(rig.closed, 0, `${heartbeatMs}`);
+    await rig.elapse(1);
+    t.equal(rig.closed, 1, `${heartbeatMs}`);
+  }
 });

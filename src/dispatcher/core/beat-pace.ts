@@ -16,20 +16,23 @@ export function heartbeatPeriodMs(view: StateView): number {
 
 /** A node beats this many times a period, so one lost beat means nothing. */
 const BEATS_PER_PERIOD = 5;
-/** And at least so many times, however many nodes there are. */
-const FEWEST_BEATS_PER_PERIOD = 2;
+/** And at least so many times, however many nodes there are: silence counts from two periods on. */
+const FEWEST_BEATS_PER_PERIOD = 1.25;
 
 /** From so many nodes on beats are so many times rarer; with fewer than `below` no longer. */
 interface Step {
   readonly above: number;
   readonly below: number;
   readonly stretch: number;
+  /** About 3 ms for each node: a handshake costs a manager as much. */
+  readonly spreadMs: number;
 }
 
 const STEPS: readonly Step[] = [
-  { above: 0, below: 0, stretch: 1 },
-  { above: 200, below: 150, stretch: 2 },
-  { above: 400, below: 300, stretch: BEATS_PER_PERIOD },
+  { above: 0, below: 0, stretch: 1, spreadMs: 0 },
+  { above: 200, below: 150, stretch: 2, spreadMs: 1_000 },
+  { above: 400, below: 300, stretch: 2.5, spreadMs: 2_000 },
+  { above: 800, below: 600, stretch: 4, spreadMs: 4_000 },
 ];
 
 /**
@@ -52,5 +55,10 @@ export class BeatPace {
     const stretch = STEPS[this.#step]?.stretch ?? 1;
     const wantedMs = (periodMs / BEATS_PER_PERIOD) * stretch;
     return Math.floor(Math.min(wantedMs, periodMs / FEWEST_BEATS_PER_PERIOD));
+  }
+
+  /** What all nodes would do at once they are to do within this time. */
+  get spreadMs(): number {
+    return STEPS[this.#step]?.spreadMs ?? 0;
   }
 }

@@ -12,7 +12,7 @@ import type { Identity } from "../../../src/rpc/ports.ts";
 import { KernelRng, realClock } from "../../../src/system/real.ts";
 import { Agent } from "../../../src/worker/agent.ts";
 import { NoNetworks } from "../../../src/worker/networks.ts";
-import { SessionClient } from "../../../src/worker/session.ts";
+import { SESSION_LIMITS, SessionClient } from "../../../src/worker/session.ts";
 import { MemoryLocalStore } from "../../../src/worker/sim/memory-store.ts";
 import { SimExecutor } from "../../../src/worker/sim/sim-executor.ts";
 import { StatusOutbox } from "../../../src/worker/status-outbox.ts";
@@ -73,7 +73,7 @@ function startWorker(identity: Identity, managers: readonly string[]): void {
     {
       agent,
       outbox,
-      dial: addr => clients.ownClient(DispatcherClient, addr),
+      dial: addr => clients.ownClient(DispatcherClient, addr, {}, SESSION_LIMITS),
       toError: error => toSwarmError(error, "unavailable"),
       managers: () => managers,
       onManagers: () => undefined,

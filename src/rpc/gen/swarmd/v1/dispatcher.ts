@@ -124,6 +124,11 @@ export interface Welcome {
   sessionId: string;
   /** The node sends a heartbeat at least this often. */
   heartbeatMs: number;
+  /**
+   * The cluster is so large that what all nodes do at once is to be spread over this time: coming
+   * again after the leader is lost. 0: nothing is.
+   */
+  spreadMs: number;
 }
 
 export interface Assignments {
@@ -994,7 +999,7 @@ export const Ask: MessageFns<Ask> = {
 };
 
 function createBaseWelcome(): Welcome {
-  return { sessionId: "", heartbeatMs: 0 };
+  return { sessionId: "", heartbeatMs: 0, spreadMs: 0 };
 }
 
 export const Welcome: MessageFns<Welcome> = {
@@ -1004,6 +1009,9 @@ export const Welcome: MessageFns<Welcome> = {
     }
     if (message.heartbeatMs !== 0) {
       writer.uint32(16).uint32(message.heartbeatMs);
+    }
+    if (message.spreadMs !== 0) {
+      writer.uint32(24).uint32(message.spreadMs);
     }
     return writer;
   },
@@ -1035,6 +1043,14 @@ export const Welcome: MessageFns<Welcome> = {
             }
 
             message.heartbeatMs = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.spreadMs = reader.uint32();
             continue;
           }
         }
