@@ -296,14 +296,17 @@ t.test(
     );
     const caPem = ca.root.certPem;
     const own = clientIdentity.current();
+    const limits = { ...CLIENT_LIMITS, connectTimeoutMs: 20_000 };
     const channels = Array.from({ length: 20 }, () => {
       const tls = { caPem, own, verifyPeer: () => undefined };
-      return new PeerChannel({ addr, tls, limits: CLIENT_LIMITS }, { clock: realClock });
+      return new PeerChannel({ addr, tls, limits }, { clock: realClock });
     });
     t.teardown(() => {
       for (const channel of channels) channel.close();
     });
-    const answers = channels.map(channel => channel.unary(EchoService.unary, "hi", { signal }));
+    const answers = channels.map(channel =>
+      channel.unary(EchoService.unary, "hi", { signal, timeoutMs: 20_000 }),
+    );
     t.same(await Promise.all(answers), new Array(20).fill("hi"));
     t.equal(server.connectionCount(), 20);
     const late = clients.unary(EchoService.unary, addr, "late", { signal });
