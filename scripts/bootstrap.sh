@@ -38,6 +38,7 @@ conntrack conntrack
 wg wireguard-tools
 wireguard-go wireguard-go
 curl curl
+openssl openssl
 git git
 LIST
 }

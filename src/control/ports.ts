@@ -64,8 +64,20 @@ export interface TokenSource {
   newUnlockKey(): string;
   /** Shared by the hosts of the encrypted mesh, base64. */
   newMeshKey(): string;
-  /** The root to replace `present`: the user's own, or a new one for null. */
-  nextRoot(present: Cluster["rootCa"], given: Cluster["rootCa"] | null): Promise<NextRoot>;
+  /**
+   * The root to replace `present`: the user's own, or a new one for null. `urls`: the external CAs
+   * that have the present root's key, when the cluster has it not.
+   */
+  nextRoot(
+    present: Cluster["rootCa"],
+    given: Cluster["rootCa"] | null,
+    urls: readonly string[],
+    signal: AbortSignal,
+  ): Promise<NextRoot>;
+  /** Throws invalid_argument unless a cluster can be built on it; the key may be missing. */
+  checkRoot(given: Cluster["rootCa"]): void;
+  /** Whether an external CA answers at one of the URLs, with a certificate of that root. */
+  reachesCa(urls: readonly string[], rootPem: string, signal: AbortSignal): Promise<boolean>;
 }
 
 export interface LeaderRequest {

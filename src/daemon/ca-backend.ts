@@ -1,5 +1,6 @@
 import { assert, SwarmError } from "../base/errors.ts";
 import { NS_PER_MS } from "../model/defaults.ts";
+import { signingUrls } from "../model/external-ca.ts";
 import type { Cluster, Node, NodeRole } from "../model/rows.ts";
 import type { StateView } from "../model/view.ts";
 import type { RaftNode } from "../raft/ports.ts";
@@ -60,6 +61,10 @@ export class StateCaBackend implements CaBackend {
   signingRoot(): RootCa {
     const { rootCa, nextRoot } = this.#cluster;
     return nextRoot ?? rootCa;
+  }
+
+  externalCas(): readonly string[] {
+    return signingUrls(this.#cluster);
   }
 
   intermediates(): string {

@@ -92,7 +92,8 @@ export class ClusterNode {
 
   /** What is wrong just now; empty when all is well. */
   get problem(): string {
-    return this.#removed ? REMOVED : this.#managerSide.problem;
+    if (this.#removed) return REMOVED;
+    return this.#managerSide.problem || this.#renewer.problem;
   }
 
   get nodeId(): string {

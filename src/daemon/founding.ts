@@ -3,14 +3,22 @@ import { hostname } from "node:os";
 import type { InitRequest } from "../api/ports.ts";
 import { newDeferred, withSignal } from "../base/async.ts";
 import type { Clock } from "../base/clock.ts";
+import { SwarmError } from "../base/errors.ts";
 import type { IdSource } from "../base/ids.ts";
 import type { Rng } from "../base/rng.ts";
 import { createIngress } from "../control/core/network-plan.ts";
 import type { Change } from "../model/change.ts";
 import { NS_PER_MS } from "../model/defaults.ts";
+import type { SwarmSpec } from "../model/rows.ts";
 import type { StateView } from "../model/view.ts";
 import type { StateStore } from "../state/ports.ts";
-import { createRootCa, newJoinToken, type RootCa, signNodeCertificate } from "../tls/ca.ts";
+import {
+  checkDesiredRoot,
+  createRootCa,
+  newJoinToken,
+  type RootCa,
+  signNodeCertificate,
+} from "../tls/ca.ts";
 import { newKeyPair } from "../tls/keys.ts";
 import { newMeshKey } from "../tls/mesh-key.ts";
 import { newUnlockKey } from "../tls/unlock-key.ts";
@@ -42,13 +50,33 @@ export async function newFounding(
   { clock, rng, ids }: FoundingDeps,
 ): Promise<Founding> {
   const nowMs = clock.nowMs();
-  const root = await createRootCa({ nowMs, rng });
+  const root = givenRoot(request.spec, nowMs) ?? (await createRootCa({ nowMs, rng }));
   const { privateKey, keyPem } = await newKeyPair();
   const name = { nodeId: ids.newId(), clusterId: ids.newId(), role: "manager" as const };
   const expiryMs = request.spec.CAConfig.NodeCertExpiry / NS_PER_MS;
   const publicKey = createPublicKey(privateKey);
   const certPem = signNodeCertificate({ publicKey, name, expiryMs, nowMs }, root, rng);
   return { request, root, certificate: { certPem, keyPem, caPem: root.certPem } };
+}
+
+/** The user's own root; null when the cluster is to make one. Throws invalid_argument. */
+function givenRoot({ CAConfig }: SwarmSpec, nowMs: number): RootCa | null {
+  const { SigningCACert: certPem = "", SigningCAKey: keyPem = "" } = CAConfig;
+  if (certPem === "" && keyPem === "") return null;
+  if (certPem === "" || keyPem === "") {
+    const text =
+      "a cluster begins with a root whose key it has: give SigningCACert and SigningCAKey, or none " +
+      "of them; `swarm ca --rotate --external-ca` goes over to a root of an external CA";
+    throw new SwarmError("invalid_argument", text);
+  }
+  checkDesiredRoot({ certPem, keyPem }, nowMs);
+  return { certPem, keyPem };
+}
+
+/** The root has a place of its own. */
+function withoutRoot(spec: SwarmSpec): SwarmSpec {
+  const { SigningCACert: _cert, SigningCAKey: _key, ...CAConfig } = spec.CAConfig;
+  return { ...spec, CAConfig };
 }
 
 /** Waits for leadership of the group of one, writes the cluster's first rows, and for the node. */
@@ -100,7 +128,7 @@ export function foundingRows(
     table: "cluster",
     row: {
       id: clusterId,
-      spec: request.spec,
+      spec: withoutRoot(request.spec),
       rootCa: root,
       joinTokens: {
         worker: newJoinToken(root.certPem, ids),

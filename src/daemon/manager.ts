@@ -12,7 +12,6 @@ import { ControlService } from "../control/service.ts";
 import { SwarmEventLog } from "../control/swarm-events.ts";
 import type { Dispatcher } from "../dispatcher/dispatcher.ts";
 import { DISPATCHER_ACCESS, dispatcherHandlers } from "../dispatcher/server.ts";
-import type { NodeRole } from "../model/rows.ts";
 import { RaftCore } from "../raft/core/raft-core.ts";
 import { DRIVER_DEFAULTS, type StartMode } from "../raft/driver/options.ts";
 import { nextTurn } from "../raft/driver/turns.ts";
@@ -31,11 +30,9 @@ import { RaftClient, RaftService } from "../rpc/gen/swarmd/v1/raft.ts";
 import type { IdentitySource } from "../rpc/ports.ts";
 import { peerOf, RpcServer } from "../rpc/server.ts";
 import { ReplicatedStore } from "../state/store.ts";
-import { newJoinToken, nextRoot, type RootCa } from "../tls/ca.ts";
 import { CA_ACCESS, caHandlers } from "../tls/ca-service.ts";
+import { ExternalCa } from "../tls/external-ca.ts";
 import type { IdentityStore } from "../tls/identity-store.ts";
-import { newMeshKey } from "../tls/mesh-key.ts";
-import { newUnlockKey } from "../tls/unlock-key.ts";
 import { KeyGuard } from "./autolock.ts";
 import { effectiveRole, leaderAddrOf, StateCaBackend } from "./ca-backend.ts";
 import { loadDek } from "./dek-file.ts";
@@ -45,6 +42,7 @@ import { logLimitsOf } from "./log-limits.ts";
 import { MEMBERSHIP_ACCESS, membershipHandlers } from "./membership.ts";
 import { newPlanners } from "./planners.ts";
 import { leadTerm } from "./term.ts";
+import { tokenSource } from "./token-source.ts";
 
 /** Calls in flight may end within this when the daemon stops. */
 const SERVER_GRACE_MS = 1_000;
@@ -87,18 +85,14 @@ export class Manager {
 
   private constructor(options: ManagerOptions, deps: ManagerDeps, parts: ManagerParts) {
     const { store, raft, transport } = parts;
-    const { clock, rng, ids, logger } = deps;
+    const { clock, rng, logger } = deps;
     const { nodeId } = options.self;
     this.#options = options;
     this.#deps = deps;
     this.raft = raft;
     this.store = store;
-    const tokens = {
-      newJoinToken: (_role: NodeRole, rootCertPem: string) => newJoinToken(rootCertPem, ids),
-      newUnlockKey,
-      newMeshKey,
-      nextRoot: (present: RootCa, given: RootCa | null) => nextRoot(present, given, clock, rng),
-    };
+    const external = new ExternalCa({ own: () => deps.identity.current(), clock, logger });
+    const tokens = tokenSource({ ...deps, external });
     const logs = (): LogSource | null => this.#dispatcher()?.logs ?? null;
     const asker = (): NodeAsker | null => this.#dispatcher();
     const service = new ControlService({ nodeId }, { store, raft, tokens, logs, asker, clock });
@@ -123,7 +117,8 @@ export class Manager {
     );
     const server = this.#server;
     const backend = new StateCaBackend({ clusterId: options.clusterId }, { store, raft });
-    server.addService(CAService, caHandlers({}, { backend, clock, rng, logger }), CA_ACCESS);
+    const caDeps = { backend, external, clock, rng, logger };
+    server.addService(CAService, caHandlers({}, caDeps), CA_ACCESS);
     server.addService(ControlRpc, controlHandlers(service, { logger }), CONTROL_ACCESS);
     server.addService(
       MembershipService,

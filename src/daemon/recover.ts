@@ -6,11 +6,14 @@ import type { IdSource } from "../base/ids.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Rng } from "../base/rng.ts";
 import { NS_PER_MS } from "../model/defaults.ts";
+import { externalCaUrls } from "../model/external-ca.ts";
 import type { Availability, Cluster, Node } from "../model/rows.ts";
 import type { StateView } from "../model/view.ts";
 import type { LoadedBackup } from "../recovery/backup.ts";
 import { firstIndexOfGroup, imageOfNewGroup } from "../recovery/core/new-group.ts";
 import { signNodeCertificate } from "../tls/ca.ts";
+import { makeCsr } from "../tls/csr.ts";
+import { ExternalCa, type OwnCertificate } from "../tls/external-ca.ts";
 import type { Credentials, IdentityStore } from "../tls/identity-store.ts";
 import { newKeyPair } from "../tls/keys.ts";
 import { hostOf } from "./addresses.ts";
@@ -20,6 +23,10 @@ import type { Manager } from "./manager.ts";
 import { newRaftId } from "./manager-side.ts";
 import { prepareNewGroup, readOldGroup } from "./new-group.ts";
 import type { NodeState } from "./node-state.ts";
+import { timeoutSignal } from "./timeout-signal.ts";
+
+/** For all of the cluster's external CAs together. */
+const EXTERNAL_CA_TIMEOUT_MS = 20_000;
 
 export interface RecoverDeps {
   readonly identity: IdentityStore;
@@ -84,7 +91,7 @@ export async function prepareForcedGroup(
   const { nodeId, clusterId } = deps.identity.current();
   const old = await readOldGroup(dataDir, { raftId, clusterId }, deps);
   const cluster = clusterOf(old.view);
-  const credentials = await ownCredentials(cluster, nodeId, deps);
+  const credentials = await ownCredentials(cluster, nodeId, deps.identity.current(), deps);
   const known = old.view.table("nodes").get(nodeId) !== undefined;
   const row = known
     ? null
@@ -111,7 +118,7 @@ export async function prepareRestoredGroup(
   const { view, header } = backup;
   const cluster = clusterOf(view);
   const nodeId = deps.ids.newId();
-  const credentials = await ownCredentials(cluster, nodeId, deps);
+  const credentials = await ownCredentials(cluster, nodeId, null, deps);
   const row = founderRow({ nodeId, availability, state, credentials }, deps);
   const old = { view, lastIndex: header.index, term: header.term };
   const next = await prepare({ dataDir, clusterId: cluster.id, nodeId, state, old, row }, deps);
@@ -161,21 +168,33 @@ async function prepare(parts: Parts, deps: RecoverDeps): Promise<NodeState> {
   return { ...state, raftId, raftJoined: true, managers: [state.advertiseAddr] };
 }
 
-/** A new key and certificate: the old one may have ended while the cluster was lost. */
+/**
+ * A new key and certificate: the old one may have ended while the cluster was lost. From the
+ * external CA, which sees `own`, when the cluster has not its root's key.
+ */
 async function ownCredentials(
   cluster: Cluster,
   nodeId: string,
-  { clock, rng }: RecoverDeps,
+  own: OwnCertificate,
+  { clock, rng, logger }: RecoverDeps,
 ): Promise<Credentials> {
+  const { rootCa } = cluster;
   const pair = await newKeyPair();
-  const request = {
-    publicKey: createPublicKey(pair.privateKey),
-    name: { nodeId, clusterId: cluster.id, role: "manager" as const },
-    expiryMs: cluster.spec.CAConfig.NodeCertExpiry / NS_PER_MS,
-    nowMs: clock.nowMs(),
-  };
-  const certPem = signNodeCertificate(request, cluster.rootCa, rng);
-  return { certPem, keyPem: pair.keyPem, caPem: cluster.rootCa.certPem };
+  const publicKey = createPublicKey(pair.privateKey);
+  const name = { nodeId, clusterId: cluster.id, role: "manager" as const };
+  const { keyPem } = pair;
+  const caPem = rootCa.certPem;
+  if (rootCa.keyPem === "") {
+    const request = { csrPem: makeCsr(pair.privateKey), publicKey, name };
+    const urls = externalCaUrls(cluster.spec.CAConfig.ExternalCAs, caPem, caPem);
+    const external = new ExternalCa({ own: () => own, clock, logger });
+    const limit = timeoutSignal(clock, EXTERNAL_CA_TIMEOUT_MS);
+    const certPem = await external.signNode(request, caPem, { urls, caPem }, limit);
+    return { certPem, keyPem, caPem };
+  }
+  const expiryMs = cluster.spec.CAConfig.NodeCertExpiry / NS_PER_MS;
+  const request = { publicKey, name, expiryMs, nowMs: clock.nowMs() };
+  return { certPem: signNodeCertificate(request, rootCa, rng), keyPem, caPem };
 }
 
 function founderRow(

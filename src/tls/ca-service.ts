@@ -19,6 +19,7 @@ import { signNodeCertificate } from "./ca.ts";
 import { roleOfToken } from "./core/join-token.ts";
 import { type BucketOptions, RateLimiter } from "./core/rate-limit.ts";
 import { publicKeyOfCsr } from "./csr.ts";
+import type { ExternalSigner } from "./external-ca.ts";
 import { spkiDer } from "./keys.ts";
 import type { CaBackend } from "./ports.ts";
 
@@ -46,6 +47,8 @@ export interface CaServiceOptions {
 
 export interface CaServiceDeps {
   readonly backend: CaBackend;
+  /** Asked instead of signing here when the cluster has external CAs for its root. */
+  readonly external: ExternalSigner;
   readonly clock: Clock;
   readonly rng: Rng;
   readonly logger: Logger;
@@ -127,7 +130,8 @@ class CaServer {
     const wishes = checkWishes(request, role);
     const publicKey = publicKeyOfCsr(request.csrPem);
     const nodeId = nodeIdOfKey(publicKey);
-    const certPem = this.#sign(publicKey, nodeId, role);
+    const csr = { csrPem: request.csrPem, publicKey };
+    const certPem = await this.#sign(csr, nodeId, role, context.signal);
     const known = backend.nodeRole(nodeId);
     if (known !== null && known !== role) {
       throw new SwarmError("failed_precondition", `this key is already that of a ${known}`);
@@ -154,18 +158,38 @@ class CaServer {
     if (role === null) {
       throw new SwarmError("permission_denied", `node ${peer.nodeId} is not part of this swarm`);
     }
-    const certPem = this.#sign(publicKeyOfCsr(request.csrPem), peer.nodeId, role);
+    const csr = { csrPem: request.csrPem, publicKey: publicKeyOfCsr(request.csrPem) };
+    const certPem = await this.#sign(csr, peer.nodeId, role, context.signal);
     const cert = { role, certificatePem: certPem };
     await backend.recordCertificate(peer.nodeId, cert, context.signal);
     logger.info("renewed a node's certificate", { nodeId: peer.nodeId, role });
     return { certPem, caPem: backend.trustedRoots() };
   }
 
-  #sign(publicKey: KeyObject, nodeId: string, role: NodeRole): string {
-    const { backend, clock, rng } = this.#deps;
+  /**
+   * By an external CA where the cluster has one, and then by nobody else: who took the key out of
+   * the cluster's hands does not want it to sign all the same.
+   */
+  async #sign(
+    csr: { readonly csrPem: string; readonly publicKey: KeyObject },
+    nodeId: string,
+    role: NodeRole,
+    signal: AbortSignal,
+  ): Promise<string> {
+    const { backend, external, clock, rng } = this.#deps;
     const name = { nodeId, role, clusterId: backend.clusterId };
+    const root = backend.signingRoot();
+    const urls = backend.externalCas();
+    const intermediates = backend.intermediates();
+    if (urls.length > 0 || root.keyPem === "") {
+      const authorities = { urls, caPem: backend.trustedRoots() };
+      const request = { ...csr, name };
+      const certPem = await external.signNode(request, root.certPem, authorities, signal);
+      return `${certPem.trim()}\n${intermediates}`;
+    }
+    const { publicKey } = csr;
     const request = { publicKey, name, expiryMs: backend.certExpiryMs(), nowMs: clock.nowMs() };
-    return signNodeCertificate(request, backend.signingRoot(), rng) + backend.intermediates();
+    return signNodeCertificate(request, root, rng) + intermediates;
   }
 }
 

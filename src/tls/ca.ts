@@ -4,7 +4,13 @@ import { assert, errorMessage, SwarmError } from "../base/errors.ts";
 import type { IdSource } from "../base/ids.ts";
 import type { Rng } from "../base/rng.ts";
 import { type Asn1, decodeDer, der, encodeDer, encodePem } from "./asn1.ts";
-import { parseCertificate, rootDigestHex, subjectDer, validityOf } from "./certificate.ts";
+import {
+  parseCertificate,
+  rootDigestHex,
+  splitCertificates,
+  subjectDer,
+  validityOf,
+} from "./certificate.ts";
 import { CERT_BACKDATE_MS, planNodeCertificate, ROOT_CA_LIFE_MS } from "./core/csr-policy.ts";
 import { formatJoinToken } from "./core/join-token.ts";
 import { CA_COMMON_NAME, type NodeName } from "./core/names.ts";
@@ -67,29 +73,57 @@ export function crossSignRoot(next: RootCa, present: RootCa, rng: Rng): string {
   return issue(tbs, loadPrivateKey(present.keyPem, "the root key"), rng);
 }
 
-/** The root to replace `present`: the user's own, or a new one. */
+/** Makes a certificate of the present root for the next one's name and key. */
+export type CrossSign = (next: RootCa, present: RootCa) => Promise<string>;
+
+/**
+ * The root to replace `present`: the user's own, whose key may be an external CA's, or a new one.
+ * Without `crossSign` the present root's own key vouches for it.
+ */
 export async function nextRoot(
   present: RootCa,
   given: RootCa | null,
-  clock: Clock,
-  rng: Rng,
+  deps: { readonly clock: Clock; readonly rng: Rng; readonly crossSign?: CrossSign },
 ): Promise<RootCa & { readonly crossSignedPem: string }> {
+  const { clock, rng } = deps;
   const next = given ?? (await createRootCa({ nowMs: clock.nowMs(), rng }));
   const { certPem, keyPem } = checkRootCa(next);
-  return { certPem, keyPem, crossSignedPem: crossSignRoot(next, present, rng) };
+  const crossSign = deps.crossSign ?? (async () => crossSignRoot(next, present, rng));
+  return { certPem, keyPem, crossSignedPem: await crossSign(next, present) };
 }
 
 /** A root of the user's own. Throws invalid_argument unless key and certificate fit. */
 function checkRootCa(given: RootCa): RootCa {
   const why = rootFault(given);
   if (why === null) return given;
-  throw new SwarmError("invalid_argument", `the given CA cannot be used: ${why}`);
+  throw new SwarmError("invalid_argument", `the given CA cannot be used: ${why}`, {
+    rpc: "InvalidArgument",
+  });
 }
 
+const YEAR_MS = 365 * 24 * 3_600_000;
+
+/** A root that the cluster is to go over to, in SwarmKit's words (controlapi/ca_rotation.go). */
+export function checkDesiredRoot(given: RootCa, nowMs: number): void {
+  const refuse = (text: string): never => {
+    throw new SwarmError("invalid_argument", text, { rpc: "InvalidArgument" });
+  };
+  checkRootCa(given);
+  const certificates = splitCertificates(given.certPem, "the desired CA");
+  if (certificates.length !== 1) {
+    refuse("the desired CA certificate cannot contain multiple certificates");
+  }
+  for (const cert of certificates) {
+    if (validityOf(cert).notAfterMs < nowMs + YEAR_MS) refuse("CA certificate expires too soon");
+  }
+}
+
+/** The key is empty when an external CA has it. */
 function rootFault({ certPem, keyPem }: RootCa): string | null {
   try {
     const cert = parseCertificate(certPem, "the certificate");
     if (!cert.ca || !cert.verify(cert.publicKey)) return "its certificate is no root certificate";
+    if (keyPem === "") return null;
     const key = loadPrivateKey(keyPem, "the key file");
     return cert.checkPrivateKey(key) ? null : "its key is not that of its certificate";
   } catch (error) {

@@ -22,9 +22,9 @@ const WHAT = "the certificate request";
 const SUBJECT = { commonName: "swarmd" };
 
 /** PKCS#10 (RFC 2986), PEM, self-signed with the node's key. */
-export function makeCsr(privateKey: KeyObject): string {
+export function makeCsr(privateKey: KeyObject, subject: Asn1 = nameNode(SUBJECT)): string {
   const spki = decodeDer(spkiDer(createPublicKey(privateKey)), "the public key");
-  const info = der.sequence(der.smallInteger(0), nameNode(SUBJECT), spki, der.implicitList(0));
+  const info = der.sequence(der.smallInteger(0), subject, spki, der.implicitList(0));
   const signature = sign("sha256", encodeDer(info), privateKey);
   return encodePem(LABEL, encodeDer(der.sequence(info, signatureAlgorithm(), der.bits(signature))));
 }

@@ -22,8 +22,10 @@ export interface CaBackend {
   readonly clusterId: string;
   /** PEM roots to trust: two during a rotation. Any manager. */
   trustedRoots(): string;
-  /** The root that signs. */
+  /** The root that signs; its key is empty when only external CAs have it. */
   signingRoot(): RootCa;
+  /** URLs of the external CAs that sign for it; none: the cluster does itself. */
+  externalCas(): readonly string[];
   /** PEM certificates that lead from it to a root that every node trusts; mostly none. */
   intermediates(): string;
   joinTokens(): { readonly worker: string; readonly manager: string };

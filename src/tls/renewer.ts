@@ -44,9 +44,15 @@ export class Renewer {
   #wake = newDeferred<void>();
   #wantedRole: NodeRole | null = null;
   #asked = false;
+  #problem = "";
 
   constructor(deps: RenewerDeps) {
     this.#deps = deps;
+  }
+
+  /** Why the last try to renew failed; empty when it worked. */
+  get problem(): string {
+    return this.#problem;
   }
 
   /** The manager says which role this node has; renews when the certificate says another. */
@@ -75,6 +81,7 @@ export class Renewer {
           throw error;
         });
         this.#checkRole();
+        this.#problem = "";
         backoff.reset();
       } catch (error) {
         if (signal.aborted) return;
@@ -133,6 +140,7 @@ export class Renewer {
   async #afterFailure(error: unknown, delayMs: number, signal: AbortSignal): Promise<void> {
     const { clock, logger, store } = this.#deps;
     const leftMs = store.validity().notAfterMs - clock.nowMs();
+    this.#problem = `cannot renew this node's certificate: ${errorMessage(error)}`;
     const log = leftMs > 0 ? logger.warn.bind(logger) : logger.error.bind(logger);
     log("certificate renewal failed", { error: errorMessage(error), delayMs, leftMs });
     await sleep(clock, delayMs, signal).catch(() => undefined);

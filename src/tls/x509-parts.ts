@@ -54,13 +54,18 @@ function keyUsage(usage: { readonly byte: number; readonly unused: number }): As
   return extension(EXTENSION.keyUsage, true, der.bits(Uint8Array.of(usage.byte), usage.unused));
 }
 
+/** The value of the extension that makes a certificate one of a CA. */
+export function basicConstraintsOfRoot(): Asn1 {
+  return der.sequence(der.boolean(true));
+}
+
 /**
  * What makes a root. No path length: a rotation signs the next root with this one, which then is
  * its issuer.
  */
 export function rootExtensions(keyId: Uint8Array, issuerKeyId?: Uint8Array): Asn1 {
   return der.sequence(
-    extension(EXTENSION.basicConstraints, true, der.sequence(der.boolean(true))),
+    extension(EXTENSION.basicConstraints, true, basicConstraintsOfRoot()),
     keyUsage(CERT_AND_CRL_SIGN),
     extension(EXTENSION.subjectKeyId, false, der.octets(keyId)),
     ...(issuerKeyId === undefined ? [] : [authorityKey(issuerKeyId)]),

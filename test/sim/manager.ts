@@ -97,6 +97,8 @@ export class SimManager {
           newUnlockKey: () => "unlock-key",
           newMeshKey: () => "mesh-key",
           nextRoot: async present => ({ ...present, crossSignedPem: "" }),
+          checkRoot: () => undefined,
+          reachesCa: async () => false,
         },
         logs: () => this.dispatcher?.logs ?? null,
         asker: () => this.dispatcher ?? null,

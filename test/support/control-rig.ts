@@ -178,6 +178,8 @@ export interface ControlRigOptions {
   readonly logs?: LogSource;
   readonly asker?: NodeAsker;
   readonly clock?: Clock;
+  /** Whether an external CA answers there. Default: none does. */
+  readonly reachesCa?: (urls: readonly string[], rootPem: string) => boolean;
 }
 
 /** A manager of one over the memory store: control service, client and lifecycle. */
@@ -219,6 +221,8 @@ export function controlRig(options: ControlRigOptions = {}): ControlRig {
       asker: () => options.asker ?? null,
       tokens: {
         nextRoot: async () => ({ certPem: "next", keyPem: "key", crossSignedPem: "cross" }),
+        checkRoot: () => undefined,
+        reachesCa: async (urls, rootPem) => options.reachesCa?.(urls, rootPem) ?? false,
         newMeshKey: () => "mesh-key",
         newUnlockKey: () => {
           unlockKeys += 1;

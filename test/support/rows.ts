@@ -88,7 +88,7 @@ export function aCluster(fields: Partial<Draft<Cluster>> = {}): Draft<Cluster> {
   return {
     id: "cluster",
     spec: DEFAULT_SWARM_SPEC,
-    rootCa: { certPem: "", keyPem: "" },
+    rootCa: { certPem: "root", keyPem: "key" },
     joinTokens: { worker: "", manager: "" },
     defaultAddrPool: [],
     subnetSize: 24,

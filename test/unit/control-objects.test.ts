@@ -147,9 +147,20 @@ t.test("the swarm's spec and tokens", async t => {
     await change({ CAConfig: { SigningCAKey: "key" } }),
     /400 .*if a signing CA key is provided, the signing CA cert must also be provided/,
   );
-  t.equal(await change({ CAConfig: { SigningCACert: "own", SigningCAKey: "key" } }), "done");
+  t.match(
+    await change({ CAConfig: { SigningCACert: "no PEM", SigningCAKey: "key" } }),
+    /400 .*if a signing CA key is provided, the signing CA cert must also be provided/,
+  );
+  t.equal(
+    await change({ CAConfig: { SigningCACert: "no PEM" } }),
+    "done",
+    "as if nothing was said",
+  );
+  t.same(rotation(), [false, undefined]);
+  t.equal(await change({ CAConfig: { SigningCACert: pem("own"), SigningCAKey: "key2" } }), "done");
   t.same(rotation(), [true, "next"]);
   t.equal((await swarm()).spec.CAConfig.SigningCAKey, undefined);
+  t.equal((await swarm()).spec.CAConfig.SigningCACert, undefined, "half a root is not sent back");
   rig.store.put({ op: "patch", table: "cluster", id, fields });
   t.equal(await change({ Name: "other" }), '400 swarm spec must be named "default"');
   t.equal(
@@ -159,6 +170,65 @@ t.test("the swarm's spec and tokens", async t => {
   t.equal(
     await change({}, { version: 1_000 }),
     "500 rpc error: code = Unknown desc = update out of sequence",
+  );
+});
+
+const pem = (name: string): string =>
+  `-----BEGIN CERTIFICATE-----\n${Buffer.from(name).toString("base64")}\n-----END CERTIFICATE-----\n`;
+
+t.test("a root whose key an external CA has", async t => {
+  let alive: readonly string[] = [];
+  const rig = controlRig({ reachesCa: urls => urls.some(url => alive.includes(url)) });
+  const row = () => {
+    const [cluster] = rig.store.view.table("cluster").all();
+    if (cluster === undefined) throw new Error("there is a cluster");
+    return cluster;
+  };
+  const change = (CAConfig: object) => {
+    const kept = { rotateWorkerToken: false, rotateManagerToken: false, rotateUnlockKey: false };
+    const args = { spec: { CAConfig }, version: row().version, ...kept };
+    return refusal(rig, "swarm.update", args);
+  };
+  const missing = (which: string) =>
+    "400 rpc error: code = InvalidArgument desc = there must be at least one valid, reachable " +
+    `external CA corresponding to the ${which} CA certificate`;
+  const fields = { rootCa: { certPem: pem("a"), keyPem: "key" } };
+  rig.store.put({ op: "patch", table: "cluster", id: row().id, fields });
+  const [ofA, ofB, ofC] = ["a", "b", "c"].map(name => ({
+    Protocol: "cfssl",
+    URL: `https://${name}`,
+    CACert: pem(name),
+  }));
+
+  t.equal(await change({ ExternalCAs: [ofA] }), "done", "a root with its key needs none");
+  t.equal(await change({ SigningCACert: pem("b"), ExternalCAs: [ofB] }), missing("desired"));
+  alive = ["https://b"];
+  t.equal(await change({ SigningCACert: pem("b"), ExternalCAs: [ofA, ofB] }), "done");
+  t.match(row(), { nextRoot: { certPem: "next" }, rootRotationInProgress: true });
+  const next = { certPem: pem("b"), keyPem: "", crossSignedPem: "cross" };
+  rig.store.put({ op: "patch", table: "cluster", id: row().id, fields: { nextRoot: next } });
+  t.equal(await change({ ExternalCAs: [ofA] }), missing("next"), "it is needed until the end");
+  t.equal(await change({ SigningCACert: pem("b"), SigningCAKey: "b's" }), "done");
+  t.match(row(), { nextRoot: { certPem: pem("b"), keyPem: "b's" } }, "only who signs is another");
+  t.equal(await change({ SigningCACert: pem("a"), SigningCAKey: "key" }), "done");
+  t.match(row(), { nextRoot: null, rootRotationInProgress: false });
+  t.ok((row().renewBeforeMs ?? 0) > 0, "what the next root has signed is renewed");
+
+  const external = { rootCa: { certPem: pem("b"), keyPem: "" } };
+  rig.store.put({ op: "patch", table: "cluster", id: row().id, fields: external });
+  t.equal(await change({}), missing("current"));
+  t.equal(await change({ ExternalCAs: [ofB] }), "done");
+  alive = ["https://b", "https://c"];
+  t.equal(
+    await change({ SigningCACert: pem("c"), ExternalCAs: [ofB, ofC] }),
+    "400 rpc error: code = InvalidArgument desc = rotating from one external CA to a different " +
+      "external CA is not supported",
+  );
+  t.equal(await change({ SigningCACert: pem("b"), SigningCAKey: "b's" }), "done");
+  t.match(row(), { rootCa: { certPem: pem("b"), keyPem: "b's" } }, "the key has come back");
+  t.match(
+    await change({ SigningCACert: pem("c"), SigningCAKey: "b's" }),
+    /400 .*Cannot update to a cert with an identical key/,
   );
 });
 

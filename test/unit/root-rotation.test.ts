@@ -19,6 +19,8 @@ import { aCluster, aNode } from "../support/rows.ts";
 import { TestCa, testRng } from "../support/test-ca.ts";
 import { VirtualClock } from "../support/virtual-clock.ts";
 
+const deps = { clock: realClock, rng: testRng };
+
 type Issued = { readonly certPem: string; readonly keyPem: string };
 
 async function issue(root: RootCa, clusterId: string, intermediates = ""): Promise<Issued> {
@@ -66,7 +68,7 @@ const checkServerIdentity = (): undefined => undefined;
 
 t.test("during a rotation nodes of the old and of the new root know each other", async t => {
   const ca = await TestCa.create();
-  const next = await nextRoot(ca.root, null, realClock, testRng);
+  const next = await nextRoot(ca.root, null, deps);
   const cross = new X509Certificate(next.crossSignedPem);
   t.ok(cross.verify(new X509Certificate(ca.root.certPem).publicKey), "signed by the present root");
   t.ok(cross.publicKey.equals(new X509Certificate(next.certPem).publicKey));
@@ -90,23 +92,23 @@ t.test("during a rotation nodes of the old and of the new root know each other",
 
 t.test("a root of the user's own", async t => {
   const [ca, other] = [await TestCa.create(), await TestCa.create()];
-  const given = await nextRoot(ca.root, other.root, realClock, testRng);
+  const given = await nextRoot(ca.root, other.root, deps);
   t.equal(given.certPem, other.root.certPem);
   const mixed = { certPem: other.root.certPem, keyPem: ca.root.keyPem };
-  await t.rejects(nextRoot(ca.root, mixed, realClock, testRng), {
+  await t.rejects(nextRoot(ca.root, mixed, deps), {
     code: "invalid_argument",
     message: /its key is not that of its certificate/,
   });
   const leaf = await issue(ca.root, ca.clusterId);
-  await t.rejects(nextRoot(ca.root, leaf, realClock, testRng), { message: /no root certificate/ });
-  await t.rejects(nextRoot(ca.root, { certPem: "x", keyPem: "y" }, realClock, testRng), {
+  await t.rejects(nextRoot(ca.root, leaf, deps), { message: /no root certificate/ });
+  await t.rejects(nextRoot(ca.root, { certPem: "x", keyPem: "y" }, deps), {
     code: "invalid_argument",
   });
 });
 
 t.test("nodes renew a few at a time, and the root changes when all have", async t => {
   const ca = await TestCa.create();
-  const next = await nextRoot(ca.root, null, realClock, testRng);
+  const next = await nextRoot(ca.root, null, deps);
   const before = await issue(ca.root, ca.clusterId);
   const after = await issue(next, ca.clusterId, next.crossSignedPem);
   const clock = new VirtualClock(realClock.nowMs() + 60_000);

@@ -13,6 +13,7 @@ import { newJoinToken, type RootCa } from "../../src/tls/ca.ts";
 import { CA_ACCESS, type CaServiceOptions, caHandlers } from "../../src/tls/ca-service.ts";
 import { validityOf } from "../../src/tls/certificate.ts";
 import { makeCsr } from "../../src/tls/csr.ts";
+import { ExternalCa } from "../../src/tls/external-ca.ts";
 import { type JoinOptions, joinRequest, renewThroughManagers } from "../../src/tls/join.ts";
 import { newKeyPair } from "../../src/tls/keys.ts";
 import type { CaBackend, NewNode } from "../../src/tls/ports.ts";
@@ -20,7 +21,9 @@ import { TestCa, TestIdentitySource, testIds, testRng } from "../support/test-ca
 
 const signal = new AbortController().signal;
 const HOUR_MS = 3_600_000;
-const deps = { clock: realClock, rng: testRng, logger: silentLogger };
+const logger = silentLogger;
+const external = new ExternalCa({ own: () => null, clock: realClock, logger });
+const deps = { clock: realClock, rng: testRng, logger, external };
 
 /** The cluster's state as the CA sees it, shared by the managers of a test. */
 class FakeCluster implements CaBackend {
@@ -43,6 +46,9 @@ class FakeCluster implements CaBackend {
   }
   signingRoot(): RootCa {
     return this.#root;
+  }
+  externalCas(): readonly string[] {
+    return [];
   }
   intermediates(): string {
     return "";

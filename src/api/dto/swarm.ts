@@ -15,7 +15,7 @@ export function clusterInfoDto(cluster: PublicCluster): object {
       Orchestration: spec.Orchestration,
       Raft: spec.Raft,
       Dispatcher: spec.Dispatcher,
-      CAConfig: asGoJson({ ...spec.CAConfig, SigningCAKey: undefined }),
+      CAConfig: caConfigDto(spec.CAConfig),
       TaskDefaults: asGoJson(spec.TaskDefaults),
       EncryptionConfig: spec.EncryptionConfig,
     },
@@ -25,6 +25,20 @@ export function clusterInfoDto(cluster: PublicCluster): object {
     SubnetSize: cluster.subnetSize,
     DataPathPort: cluster.dataPathPort,
   };
+}
+
+/**
+ * Never with the root that signs: a client that reads, changes and sends the spec would send a root
+ * without its key (moby daemon/cluster/convert).
+ */
+function caConfigDto(config: PublicCluster["spec"]["CAConfig"]): object {
+  const { SigningCACert: _cert, SigningCAKey: _key, ExternalCAs = [], ...rest } = config;
+  const authorities = ExternalCAs.map(({ Protocol, URL, Options, CACert = "" }) => ({
+    ...{ Protocol: String(Protocol ?? "").toLowerCase(), URL: URL ?? "" },
+    ...optional("Options", asGoJson(Options)),
+    CACert,
+  }));
+  return { ...(asGoJson(rest) as object), ...optional("ExternalCAs", authorities) };
 }
 
 /** Docker's `Swarm`: the cluster and the tokens to join it. */

@@ -4,9 +4,10 @@ import type { Cluster, SwarmSpec } from "../../model/rows.ts";
 import { normalizeSwarmSpec, validateSwarmSpec } from "../../model/validate-cluster.ts";
 import type { StateView } from "../../model/view.ts";
 import type { OperationContext } from "../context.ts";
-import { outOfSequence, rpcError } from "../core/errors.ts";
+import { outOfSequence } from "../core/errors.ts";
 import { mergeSwarmSpec } from "../core/swarm-spec.ts";
 import type { OperationArgs, OperationResult, PublicCluster, Roots } from "../operations.ts";
+import { rootChange } from "./root-change.ts";
 
 export function clusterOf(view: StateView): Cluster {
   for (const cluster of view.table("cluster").all()) return cluster;
@@ -62,40 +63,16 @@ export async function updateSwarm(
 }
 
 /**
- * The key has its place beside the root, in rows that no client sees. A client that says nothing
- * of forced rotations asks for none.
+ * A given root and its key have their place beside the spec, and no client sees them in it: one
+ * that reads, changes and sends the spec would send half a root. A client that says nothing of
+ * forced rotations asks for none.
  */
 function storedSpec(cluster: Cluster, spec: SwarmSpec): SwarmSpec {
-  const { SigningCAKey: _, ...CAConfig } = spec.CAConfig;
+  const { SigningCAKey: _key, SigningCACert: _cert, ...CAConfig } = spec.CAConfig;
   const { ForceRotate } = cluster.spec.CAConfig;
   return {
     ...spec,
     CAConfig: { ...(ForceRotate === undefined ? {} : { ForceRotate }), ...CAConfig },
-  };
-}
-
-/**
- * A rotation begins when it is asked for by a higher count, or when a root of the user's own comes
- * with its key (SwarmKit controlapi/ca_rotation.go). One under way is replaced.
- */
-async function rootChange(
-  ctx: OperationContext,
-  cluster: Cluster,
-  spec: SwarmSpec,
-): Promise<Partial<Pick<Cluster, "nextRoot" | "rootRotationInProgress">>> {
-  const { SigningCACert: certPem = "", SigningCAKey: keyPem = "", ForceRotate } = spec.CAConfig;
-  const given = certPem !== "" && keyPem !== "" ? { certPem, keyPem } : null;
-  if (certPem === "" && keyPem !== "") {
-    const text = "if a signing CA key is provided, the signing CA cert must also be provided";
-    throw rpcError("invalid_argument", text);
-  }
-  const before = cluster.spec.CAConfig.ForceRotate ?? 0;
-  const asked = (ForceRotate ?? before) !== before;
-  const isNew = given !== null && given.certPem.trim() !== cluster.rootCa.certPem.trim();
-  if (!asked && !isNew) return {};
-  return {
-    nextRoot: await ctx.tokens.nextRoot(cluster.rootCa, given),
-    rootRotationInProgress: true,
   };
 }
 
