@@ -488,6 +488,20 @@ t.test("the Engine's part of a network of the cluster is the cluster's network",
   t.match((await ask("GET", "/events?until=1")).body, { Actor: { ID: Id } });
 
   lifecycle.become("worker");
+  t.match((await ask("GET", "/events?until=1")).body, { Actor: { ID: Id } }, "a worker's too");
+  engine.on("GET /events", (request, response) => {
+    note(request, response);
+  });
+  await ask("GET", `/events?until=1&filters=${encodeURIComponent(`{"network":["${Id}"]}`)}`);
+  t.match(asked.pop(), `{"network":["${Id}","${engineId}"]}`, "the Engine has another id for it");
+  const own = { "swarmd.cluster.id": "x", name: "web.1.t" };
+  const started = { Type: "container", Action: "start", Actor: { ID: "c1", Attributes: own } };
+  engine.json("GET /events", started);
+  const filters = encodeURIComponent('{"type":["container"]}');
+  t.same((await ask("GET", `/events?until=1&filters=${filters}`)).body, {
+    ...started,
+    Actor: { ID: "c1", Attributes: { name: "web.1.t" } },
+  });
   t.match(await list(), [{ Name: "bridge" }, shown], "what a worker knows");
   t.match(await list('{"driver":["overlay"]}'), [shown]);
   t.same(await list('{"scope":["global"]}'), []);

@@ -6,6 +6,7 @@ import type { SwarmEvent, SwarmEventFeed } from "../../control/swarm-events.ts";
 import type { ApiRoute, Exchange } from "../exchange.ts";
 import { hideOwnLabel } from "../own-labels.ts";
 import { filtersParam } from "../query.ts";
+import { withFilter } from "../shared-networks.ts";
 import { writeChunk } from "../stream.ts";
 
 /** Lines that wait for a slow reader; more and its stream ends, as it would with the Engine. */
@@ -24,17 +25,21 @@ interface Range {
   readonly untilMs: number | null;
 }
 
+/** A worker knows no events of the cluster. */
+const NO_FEED: SwarmEventFeed = { recent: () => [], subscribe: () => () => undefined };
+
 /**
  * The Engine's events and the cluster's in one stream. Past events come first, in order of time;
  * new ones as they happen. Without a cluster the Engine's stream is passed through untouched.
  */
 async function events(exchange: Exchange): Promise<void> {
   const { lifecycle, proxy, clock } = exchange.deps;
-  const feed = lifecycle.events();
-  const filters = filtersParam(exchange.query);
-  if (feed === null || !mayMatch(filters)) {
+  if (lifecycle.state().localNodeState === "inactive") {
     return proxy.forward(exchange.request, exchange.response);
   }
+  const filters = filtersParam(exchange.query);
+  await addEngineIds(exchange, valuesOf(filters, "network"));
+  const feed = (mayMatch(filters) ? lifecycle.events() : null) ?? NO_FEED;
   const range = {
     sinceMs: timeParam(exchange.query, "since"),
     untilMs: timeParam(exchange.query, "until"),
@@ -42,6 +47,16 @@ async function events(exchange: Exchange): Promise<void> {
   const past = range.untilMs !== null && range.untilMs <= clock.nowMs();
   if (past) await replyPast(exchange, feed, filters, range);
   else await follow(exchange, feed, filters, range);
+}
+
+/** The Engine's events name networks of the cluster by ids of its own. */
+async function addEngineIds(exchange: Exchange, wanted: readonly string[]): Promise<void> {
+  const { request, deps, signal } = exchange;
+  if (wanted.length === 0) return;
+  const ids = await Promise.all(wanted.map(ref => deps.networks.engineId(ref, signal)));
+  const known = ids.flatMap(id => id ?? []);
+  if (known.length === 0) return;
+  request.url = withFilter(request.url ?? "", "network", [...wanted, ...known]);
 }
 
 /** Seconds since 1970 with an optional fraction; what the CLI makes of every other form. */
