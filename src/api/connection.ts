@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import type { Clock, Timer } from "../base/clock.ts";
+import { ENDLESS, RequestFrame } from "./request-frame.ts";
 
 /**
  * Requests whose connections are better joined to the Engine's than read as HTTP. HTTP servers cannot
@@ -22,12 +23,12 @@ const JOINED = [
 const REQUEST_LINE = /^([A-Z]+) \/(?:v\d+\.\d+\/)?([^ ?]*)[^ ]* HTTP\/1\.[01]$/;
 const UPGRADES = /^upgrade[ \t]*:/im;
 const HOP_HEADERS = /^(?:connection|keep-alive|proxy-connection)[ \t]*:/i;
-const CONTENT_LENGTH = /^content-length[ \t]*:[ \t]*(\d{1,15})[ \t]*$/gim;
-const BODY_HEADERS = /^(?:content-length|transfer-encoding)[ \t]*:/gim;
 const LINE_END = "\r\n";
 const HEAD_END = "\r\n\r\n";
 const MAX_METHOD_CHARS = 16;
 const MAX_HEAD_BYTES = 64 * 1024;
+/** Of requests that a client sends before the answer to the one before; more are not read yet. */
+const MAX_AHEAD_BYTES = 256 * 1024;
 
 export interface ConnectionOptions {
   /** For the whole of a head, however it trickles, and for a first one to come. */
@@ -56,10 +57,11 @@ export class Connection {
   /** Of a head that is not whole. */
   #seen: Buffer = Buffer.alloc(0);
   #timer: Timer | null;
-  /** The server has a request; its answer is not out. */
-  #isBusy = false;
-  /** Bytes of that request still to come; null when that cannot be told, and no later one is judged. */
-  #leftBytes: number | null = 0;
+  /** The request that the server has until its answer is out. */
+  #current: Pick<RequestFrame, "ended" | "take"> | null = null;
+  /** What came after it: every request is looked at by itself. */
+  #ahead: Buffer[] = [];
+  #aheadBytes = 0;
 
   constructor(socket: Socket, options: ConnectionOptions, deps: ConnectionDeps) {
     this.#socket = socket;
@@ -73,7 +75,7 @@ export class Connection {
   /** The server has read a request: when its answer is out, the next one may be any kind. */
   serving(request: IncomingMessage, response: ServerResponse): void {
     response.on("close", () => {
-      if (request.complete) this.#isBusy = this.#leftBytes !== 0;
+      if (request.complete) this.#answered();
       else this.#linger(request);
     });
   }
@@ -85,8 +87,8 @@ export class Connection {
   }
 
   readonly #onData = (chunk: Buffer): void => {
-    if (this.#isBusy) {
-      this.#pass(chunk);
+    if (this.#current !== null) {
+      this.#pass(this.#current, chunk);
       return;
     }
     this.#seen = this.#seen.length === 0 ? chunk : Buffer.concat([this.#seen, chunk]);
@@ -125,10 +127,21 @@ export class Connection {
   }
 
   #serve(seen: Buffer): void {
-    this.#isBusy = true;
-    this.#leftBytes = requestBytes(seen);
+    const current = frameOf(seen);
+    this.#current = current;
     if (this.#readers.length === 0) this.#open();
-    this.#pass(seen);
+    this.#pass(current, seen);
+  }
+
+  /** The next request, if the client has sent it already. */
+  #answered(): void {
+    if (this.#current?.ended !== true || this.#socket.destroyed) return;
+    this.#current = null;
+    const ahead = Buffer.concat(this.#ahead);
+    this.#ahead = [];
+    this.#aheadBytes = 0;
+    this.#socket.resume();
+    if (ahead.length > 0) this.#onData(ahead);
   }
 
   /** The server's own listeners for data are kept aside: what they get is for this to say. */
@@ -141,10 +154,18 @@ export class Connection {
     socket.on("data", this.#onData);
   }
 
-  #pass(chunk: Buffer): void {
-    if (this.#leftBytes !== null) this.#leftBytes -= chunk.length;
-    if (this.#leftBytes !== null && this.#leftBytes < 0) this.#leftBytes = null;
-    for (const reader of this.#readers) reader.call(this.#socket, chunk);
+  #pass(current: Pick<RequestFrame, "take">, chunk: Buffer): void {
+    const taken = current.take(chunk);
+    if (taken < chunk.length) this.#keep(chunk.subarray(taken));
+    if (taken === 0) return;
+    const own = chunk.subarray(0, taken);
+    for (const reader of this.#readers) reader.call(this.#socket, own);
+  }
+
+  #keep(chunk: Buffer): void {
+    this.#ahead.push(chunk);
+    this.#aheadBytes += chunk.length;
+    if (this.#aheadBytes > MAX_AHEAD_BYTES) this.#socket.pause();
   }
 
   #linger(request: IncomingMessage): void {
@@ -153,7 +174,7 @@ export class Connection {
     const timer = clock.setTimer("api-linger", this.#options.lingerMs, end);
     request.once("close", () => {
       timer.cancel();
-      this.#isBusy = this.#leftBytes !== 0;
+      this.#answered();
     });
   }
 }
@@ -180,16 +201,12 @@ function judge(seen: Buffer): "http" | "join" | "wait" {
   return isJoined && !UPGRADES.test(text.slice(0, end)) ? "join" : "http";
 }
 
-/** How long the request is, head and body; null when its head does not say so plainly. */
-function requestBytes(seen: Buffer): number | null {
+/** What asks to leave HTTP, and what is none, ends with its connection. */
+function frameOf(seen: Buffer): Pick<RequestFrame, "ended" | "take"> {
   const end = seen.indexOf(HEAD_END);
-  if (end < 0) return null;
-  const head = seen.subarray(0, end).toString("latin1");
-  const headBytes = end + HEAD_END.length;
-  const said = head.match(BODY_HEADERS)?.length ?? 0;
-  if (said === 0) return headBytes;
-  const [length] = [...head.matchAll(CONTENT_LENGTH)];
-  return said === 1 && length !== undefined ? headBytes + Number(length[1]) : null;
+  const head = seen.subarray(0, Math.max(end, 0)).toString("latin1");
+  if (end < 0 || UPGRADES.test(head)) return ENDLESS;
+  return new RequestFrame(head, end + HEAD_END.length);
 }
 
 /** Without this the end would leave the client talking to the Engine alone. */

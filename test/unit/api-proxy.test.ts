@@ -328,13 +328,65 @@ t.test("what a body says is no request", async t => {
     await eventually(() => got.includes("invalid character 'P'"), { what: "the refusal" });
   }
   t.notMatch(engine.requests.join(), /exec/);
-  // Two at once: the second is in the server's hands already, and the Engine answers it.
   got = "";
   const next = "GET /v1.41/nodes HTTP/1.1\r\nHost: d\r\n\r\n";
   client.write(`${next}POST /exec/b/start HTTP/1.1\r\nHost: d\r\nContent-Length: 0\r\n\r\n`);
   await eventually(() => got.includes("page not found"), { what: "both answers" });
   t.match(got, /^HTTP\/1\.1 200 OK/);
   client.destroy();
+});
+
+t.test("every request of a connection is looked at, also when they come at once", async t => {
+  const engine = await hijackingEngine(t);
+  const clock = new VirtualClock();
+  const api = await apiRig(controlRig(), engine.socketPath, clock);
+  t.teardown(() => api.close());
+  const create = "POST /v1.41/secrets/create HTTP/1.1\r\nHost: d\r\n";
+  const chunked = `${create}Transfer-Encoding: chunked\r\n\r\n1;x=y\r\n{\r\n0\r\nTrailer: x\r\n\r\n`;
+  const plain = `${create}Content-Length: 1\r\n\r\n{`;
+  const exec = "POST /exec/b/start HTTP/1.1\r\nHost: d\r\nContent-Length: 4\r\n\r\nbody";
+  const open = () => {
+    const socket = net.connect(api.socketPath);
+    const seen = { text: "", closed: false };
+    socket.on("data", chunk => {
+      seen.text += String(chunk);
+    });
+    socket
+      .on("error", () => undefined)
+      .on("close", () => {
+        seen.closed = true;
+      });
+    return { socket, seen };
+  };
+  const answers = (text: string) => text.split("HTTP/1.1 ").map(part => part.slice(0, 3));
+
+  for (const size of [1, 7, 10_000]) {
+    const { socket, seen } = open();
+    const all = Buffer.from(chunked + plain + chunked + exec);
+    for (let at = 0; at < all.length; at += size) {
+      socket.write(all.subarray(at, at + size));
+      if (size < all.length) await new Promise<void>(resolve => setImmediate(resolve));
+    }
+    await eventually(() => seen.text.endsWith("body"), { what: "what the Engine gives back" });
+    t.same(answers(seen.text), ["", "400", "400", "400", "200"], `in pieces of ${size} bytes`);
+    socket.end("typed");
+    await eventually(() => seen.text.endsWith("typed"), { what: "the joined connection" });
+    socket.destroy();
+  }
+
+  const large = open();
+  const declared = `${create}Content-Length: 999999999\r\n\r\nx`;
+  large.socket.write(chunked + plain + declared);
+  await eventually(() => large.seen.text.includes("413"), { what: "the limit of a later body" });
+  large.socket.destroy();
+
+  const slow = open();
+  slow.socket.write(`${chunked}POST /services/create HTTP/1.1\r\nHost`);
+  await eventually(() => slow.seen.text.includes("unexpected EOF"), { what: "the first answer" });
+  await eventually(() => clock.pending > 0, { what: "the limit of the next head" });
+  clock.advance(60_000);
+  await eventually(() => slow.seen.closed, { what: "the end" });
+  t.match(slow.seen.text, /HTTP\/1\.1 408 /);
 });
 
 t.test("a client that is too slow is let go", async t => {
