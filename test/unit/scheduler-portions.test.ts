@@ -9,7 +9,7 @@ import { filtersFor, refusedBy } from "../../src/scheduler/core/filters.ts";
 import { NodeLevels } from "../../src/scheduler/core/levels.ts";
 import { serviceTasks } from "../../src/scheduler/core/node-info.ts";
 import { comparatorFor, reservedShare } from "../../src/scheduler/core/rank.ts";
-import { type PlanLimits, SCHEDULER_KEY } from "../../src/scheduler/core/scheduler.ts";
+import { PLAN_LIMITS, type PlanLimits, SCHEDULER_KEY } from "../../src/scheduler/core/scheduler.ts";
 import { aNode, aService, aStatus, aTask, createService } from "../support/rows.ts";
 import {
   aWorld,
@@ -32,6 +32,8 @@ const limitsArb: fc.Arbitrary<PlanLimits> = fc.record({
   changes: fc.integer({ min: 1, max: 4 }),
   nodeLooks: fc.integer({ min: 1, max: 7 }),
   taskLooks: fc.integer({ min: 1, max: 10 }),
+  nodeTaskReads: fc.integer({ min: 1, max: 10 }),
+  plansToWarmUp: fc.integer({ min: 1, max: 3 }),
 });
 
 t.test("portions of a plan come to the same as the whole of it", async t => {
@@ -61,7 +63,7 @@ t.test("portions of a plan come to the same as the whole of it", async t => {
 function bestNode(view: StateView, task: Task): string {
   const tracker = new ClusterTracker(new DemandCache());
   tracker.reset();
-  tracker.read(view);
+  tracker.read(view, PLAN_LIMITS.nodeTaskReads);
   const demand = demandOf(specOfTask(view, task)?.spec ?? {});
   const filters = filtersFor(demand);
   const { serviceId } = task;
@@ -89,7 +91,7 @@ t.test("each task goes to the best node, whatever happens in between", async t =
       fc.array(stepArb, { maxLength: 30 }),
       fc.integer({ min: 1, max: 5 }),
       (nodes, services, steps, nodeLooks) => {
-        const world = aWorld({ changes: 1, nodeLooks, taskLooks: 100 });
+        const world = aWorld({ ...PLAN_LIMITS, changes: 1, nodeLooks, taskLooks: 100 });
         const { view } = world.store;
         put(world.store, [...nodes.flatMap(nodeChanges), ...services.flatMap(serviceChanges)]);
         for (const step of steps) {

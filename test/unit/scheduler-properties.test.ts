@@ -9,6 +9,7 @@ import { FILTERS, filtersFor, refusedBy } from "../../src/scheduler/core/filters
 import {
   CHANGES_PER_PLAN_MAX,
   EXPLAIN_REFRESH_MS,
+  PLAN_LIMITS,
   SCHEDULER_KEY,
   Scheduler,
 } from "../../src/scheduler/core/scheduler.ts";
@@ -67,7 +68,7 @@ function overlooked(view: StateView): string[] {
   const demands = new DemandCache();
   const tracker = new ClusterTracker(demands);
   tracker.reset();
-  tracker.read(view);
+  tracker.read(view, PLAN_LIMITS.nodeTaskReads);
   return [...view.table("tasks").all()]
     .filter(({ status }) => status.state === "pending")
     .filter(task => {
@@ -132,7 +133,7 @@ t.test("the order in which rows came does not matter, and planning again is idle
 
 /** What the scheduler thinks of every node, comparable. */
 function portrait(tracker: ClusterTracker, view: StateView): unknown {
-  tracker.read(view);
+  tracker.read(view, PLAN_LIMITS.nodeTaskReads);
   const infos = [...tracker.nodes()];
   return infos.map(({ node, usedPorts, tasksByService, generic, place: _, ...free }) => ({
     ...free,
@@ -210,8 +211,10 @@ t.test("spread is level within one, by node and by zone", async t => {
 const EASY = { cpus: 0, gib: 0, gpus: 0, max: 0, port: 0, constraint: "", spread: false };
 const ROOMY = { cpus: 8, gib: 16, gpus: 0, zone: "a", usable: true };
 
+const WARM = { ...PLAN_LIMITS, plansToWarmUp: 1 };
+
 t.test("a large service is planned in portions", async t => {
-  const world = aWorld();
+  const world = aWorld(WARM);
   const replicas = 2 * CHANGES_PER_PLAN_MAX + 1;
   put(world.store, [
     ...nodeChanges(ROOMY, 0),
@@ -223,7 +226,7 @@ t.test("a large service is planned in portions", async t => {
   t.equal(settle(world), 3);
   t.equal(world.store.view.tasksOfNode("n0").length, replicas);
 
-  const full = aWorld();
+  const full = aWorld(WARM);
   put(full.store, [
     ...nodeChanges({ ...ROOMY, usable: false }, 0),
     ...serviceChanges({ ...EASY, replicas, strategy: "spread" }, 0),
@@ -233,8 +236,22 @@ t.test("a large service is planned in portions", async t => {
   t.same(untold, [], "every task is told why it waits, in portions too");
 });
 
-t.test("no service starves behind others that keep it busy", async t => {
+t.test("the first plans of a leader are small", async t => {
   const world = aWorld();
+  const replicas = 2 * CHANGES_PER_PLAN_MAX;
+  put(world.store, [
+    ...nodeChanges(ROOMY, 0),
+    ...serviceChanges({ ...EASY, replicas, strategy: "spread" }, 0),
+  ]);
+  const sizes = Array.from({ length: 4 }, () => planOnce(world).changes.length);
+  t.same(
+    sizes,
+    [1, 2, 3, 4].map(n => (n * CHANGES_PER_PLAN_MAX) / PLAN_LIMITS.plansToWarmUp),
+  );
+});
+
+t.test("no service starves behind others that keep it busy", async t => {
+  const world = aWorld(WARM);
   world.store.put(...nodeChanges(ROOMY, 0));
   const { view } = world.store;
   const easy = { ...EASY, strategy: "spread" } as const;

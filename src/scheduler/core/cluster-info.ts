@@ -16,10 +16,8 @@ import {
   removeClaim,
 } from "./node-info.ts";
 
-/** Tasks looked at in one go when nodes are read anew, so that this holds the loop briefly. */
-export const TASKS_PER_READ_MAX = 20_000;
-/** When more was read than this the plan ends with it, likewise. */
-const TASKS_BESIDE_A_PLAN_MAX = TASKS_PER_READ_MAX / 4;
+/** When more than this part of what may be read was, no tasks are placed in the same plan. */
+const SMALL_READ = 1 / 4;
 /** A node costs as much as so many tasks. */
 const TASKS_PER_NODE = 5;
 
@@ -116,24 +114,29 @@ export class ClusterTracker {
     else if (event.table === "tasks") this.#observeTask(event.before, event.after, view);
   }
 
-  /** Brings the nodes up to date; false when there was too much to read at once: call again. */
-  read(view: StateView): boolean {
+  /**
+   * Brings the nodes up to date, by reading up to so many tasks (a node counts as some); false when
+   * this was enough for one plan: call again.
+   */
+  read(view: StateView, tasksMax: number): boolean {
     let cost = 0;
     for (const nodeId of this.#stale) {
-      if (cost >= TASKS_PER_READ_MAX) return false;
+      if (cost >= tasksMax) return false;
       this.#stale.delete(nodeId);
       const node = view.table("nodes").get(nodeId);
-      cost += node === undefined ? 0 : this.#readNode(view, node, this.firstAfter(nodeId) - 1);
+      if (node === undefined) continue;
+      cost += this.#readNode(view, node, this.firstAfter(nodeId) - 1);
+      this.touched.add(nodeId);
     }
     if (this.#unreadAfter === null) return true;
     for (const node of view.table("nodes").after(this.#unreadAfter)) {
-      if (cost >= TASKS_PER_READ_MAX) return false;
+      if (cost >= tasksMax) return false;
       this.#unreadAfter = node.id;
       this.#ids.push(node.id);
       cost += this.#readNode(view, node, this.#ids.length - 1);
     }
     this.#unreadAfter = null;
-    return cost <= TASKS_BESIDE_A_PLAN_MAX;
+    return cost <= tasksMax * SMALL_READ;
   }
 
   /** Takes room for a placement of the present plan. */
@@ -226,7 +229,7 @@ export class ClusterTracker {
     info.place = place;
     this.#inOrder[place] = info;
     this.#infos.set(node.id, info);
-    this.#moved(info);
+    this.#levels?.move(place, info.tasks);
     return tasks.length + TASKS_PER_NODE;
   }
 }

@@ -51,14 +51,6 @@ export class Heap<T extends HeapItem> {
     this.changed(last);
   }
 
-  /** Puts `item` in place of the top, which leaves. */
-  replaceTop(item: T): void {
-    const [top] = this.#items;
-    if (top !== undefined) top.at = -1;
-    this.#place(item, 0);
-    this.#siftDown(item);
-  }
-
   #place(item: T, at: number): void {
     this.#items[at] = item;
     item.at = at;
@@ -93,41 +85,5 @@ export class Heap<T extends HeapItem> {
       at = below;
     }
     this.#place(item, at);
-  }
-}
-
-/** The `limit` least of any number of items by `compare`. */
-export class Least<T> {
-  readonly #items: T[] = [];
-  readonly #limit: number;
-  readonly #compare: (a: T, b: T) => number;
-  /** The greatest of those kept on top, once there are too many. */
-  #kept: Heap<{ at: number; item: T }> | null = null;
-
-  constructor(limit: number, compare: (a: T, b: T) => number) {
-    this.#limit = limit;
-    this.#compare = compare;
-  }
-
-  add(item: T): void {
-    if (this.#kept === null && this.#items.length < this.#limit) {
-      this.#items.push(item);
-      return;
-    }
-    const kept = this.#kept ?? this.#heap();
-    const greatest = kept.peek();
-    if (greatest === undefined || this.#compare(item, greatest.item) >= 0) return;
-    kept.replaceTop({ at: -1, item });
-  }
-
-  #heap(): Heap<{ at: number; item: T }> {
-    this.#kept = new Heap((a, b) => this.#compare(b.item, a.item));
-    for (const item of this.#items) this.#kept.push({ at: -1, item });
-    return this.#kept;
-  }
-
-  /** In no order. */
-  take(): T[] {
-    return this.#kept?.items().map(({ item }) => item) ?? this.#items;
   }
 }

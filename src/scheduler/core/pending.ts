@@ -5,17 +5,14 @@ import type { StateView } from "../../model/view.ts";
 import { deepEqual } from "../../orchestrator/core/deep-equal.ts";
 import { occupiesNode } from "./node-info.ts";
 import { compareText } from "./rank.ts";
-
-/** Whether the task waits for the scheduler. */
-export function awaitsScheduler(task: Task): boolean {
-  return task.status.state === "pending" && isWanted(task.desiredState);
-}
+import { awaitsScheduler, ServiceQueue } from "./service-queue.ts";
 
 interface Entry {
   /** Something changed since the service was last planned without effect. */
   dirty: boolean;
   /** When an explanation held back may be written; null = none is. */
   refreshAtMs: number | null;
+  readonly queue: ServiceQueue;
 }
 
 /** How planning one service ended. */
@@ -55,7 +52,11 @@ export class PendingServices {
 
   /** Takes in one change; true when there is something to plan because of it. */
   observe(event: RowEvent): boolean {
-    if (event.table === "tasks") return this.#observeTask(event.before, event.after);
+    if (event.table === "tasks") {
+      const serviceId = (event.after ?? event.before)?.serviceId ?? "";
+      this.#entries.get(serviceId)?.queue.observe(event.id, event.before, event.after);
+      return this.#observeTask(event.before, event.after);
+    }
     if (event.table === "nodes") return nodeMatters(event.before, event.after) && this.#markAll();
     if (event.table !== "serviceSpecs" || event.after === null) return false;
     const known = this.#entries.has(event.after.serviceId);
@@ -83,13 +84,21 @@ export class PendingServices {
 
   #mark(serviceId: string): void {
     const entry = this.#entries.get(serviceId);
-    if (entry === undefined) this.#entries.set(serviceId, { dirty: true, refreshAtMs: null });
-    else entry.dirty = true;
+    if (entry !== undefined) entry.dirty = true;
+    else {
+      const queue = new ServiceQueue();
+      this.#entries.set(serviceId, { dirty: true, refreshAtMs: null, queue });
+    }
   }
 
   #markAll(): boolean {
     for (const entry of this.#entries.values()) entry.dirty = true;
     return this.#entries.size > 0;
+  }
+
+  /** Of a service that is due. */
+  queueOf(serviceId: string): ServiceQueue {
+    return this.#entries.get(serviceId)?.queue ?? new ServiceQueue();
   }
 
   /** The services to look at now, each once, beginning behind the one planned last. */
@@ -112,8 +121,13 @@ export class PendingServices {
     this.#cursor = serviceId;
     this.#plansInARow = this.#staying === serviceId ? this.#plansInARow + Number(changed) : 0;
     this.#staying = unfinished && this.#plansInARow < PLANS_IN_A_ROW_MAX ? serviceId : "";
-    if (waiting) this.#entries.set(serviceId, { dirty: changed || unfinished, refreshAtMs });
-    else this.#entries.delete(serviceId);
+    const entry = this.#entries.get(serviceId);
+    if (!waiting || entry === undefined) {
+      this.#entries.delete(serviceId);
+      return;
+    }
+    entry.dirty = changed || unfinished;
+    entry.refreshAtMs = refreshAtMs;
   }
 
   /** The earliest time at which a held-back explanation is due. */

@@ -19,19 +19,20 @@ export interface Placed {
 }
 
 /**
- * Chooses nodes for tasks, in the order given, claiming each choice in `cluster`. Ends at the first
+ * Chooses nodes for the first so many tasks, claiming each choice in `cluster`. Ends at the first
  * task for which no node has room: none after it, asking the same, would find one. Ends too when
  * so many nodes have been looked at; then the survey is not ready.
  */
 export function placeTasks(
   cluster: ClusterTracker,
   survey: Survey,
-  tasks: readonly Task[],
-  looksMax: number,
+  tasks: Iterable<Task>,
+  { tasksMax, looksMax }: { readonly tasksMax: number; readonly looksMax: number },
 ): Placed {
   const placements: Placement[] = [];
   let looks = 0;
   for (const task of tasks) {
+    if (placements.length === tasksMax) break;
     if (!survey.ready) looks += survey.advance(looksMax - looks);
     if (!survey.ready) break;
     const info = survey.choose(task.id);
@@ -55,16 +56,15 @@ export function claimNode(
   return { task, nodeId, assignedGeneric };
 }
 
-/** Tasks of the spec version that failed or were rejected within the window, by node. */
+/** How many of the failed tasks are of the spec version and within the window, by node. */
 export function recentFailures(
-  tasks: readonly Task[],
+  failed: Iterable<Task>,
   specVersion: number,
   nowMs: number,
 ): ReadonlyMap<string, number> {
   const failures = new Map<string, number>();
-  for (const { nodeId, specVersion: version, status } of tasks) {
-    const failed = status.state === "failed" || status.state === "rejected";
-    if (!failed || version !== specVersion || nodeId === "") continue;
+  for (const { nodeId, specVersion: version, status } of failed) {
+    if (version !== specVersion) continue;
     if (nowMs - status.timestampMs >= FAILURE_WINDOW_MS) continue;
     failures.set(nodeId, (failures.get(nodeId) ?? 0) + 1);
   }

@@ -1,3 +1,4 @@
+import type { SortedSet } from "../../base/sorted-set.ts";
 import type { Change, RowEvent } from "../../model/change.ts";
 import type { Task, TaskStatus } from "../../model/rows.ts";
 import { type StateView, specOfTask } from "../../model/view.ts";
@@ -7,10 +8,9 @@ import { ClusterTracker } from "./cluster-info.ts";
 import { DemandCache } from "./demand.ts";
 import { type Explanation, explain, nodeUnsuitable, noSuitableNode } from "./explain.ts";
 import { filtersFor, refusedBy } from "./filters.ts";
-import { Least } from "./heap.ts";
-import { awaitsScheduler, type Outcome, PendingServices } from "./pending.ts";
+import { type Outcome, PendingServices } from "./pending.ts";
 import { claimNode, type Placement, placeTasks, recentFailures } from "./placement.ts";
-import { compareText } from "./rank.ts";
+import type { ServiceQueue, VersionQueue } from "./service-queue.ts";
 import { Survey, type TaskGroup } from "./survey.ts";
 
 /**
@@ -25,19 +25,43 @@ export const CHANGES_PER_PLAN_MAX = 1_000;
 /** Nodes looked at in one plan, likewise; and tasks, each of which costs a tenth of a node. */
 export const NODE_LOOKS_PER_PLAN_MAX = 10_000;
 export const TASK_LOOKS_PER_PLAN_MAX = 100_000;
+/** Reading a task from the state costs as much as so many looks. */
+const LOOKS_PER_TASK_READ = 5;
+/** Tasks read in one plan when nodes are read from the state, likewise. */
+export const NODE_TASK_READS_PER_PLAN_MAX = 20_000;
 
 /** The limits of one plan. */
 export interface PlanLimits {
   readonly changes: number;
   readonly nodeLooks: number;
   readonly taskLooks: number;
+  readonly nodeTaskReads: number;
+  /**
+   * A new leader's first plans run code that Node.js has not compiled yet, at a tenth of its later
+   * speed: the first has one in so many of the other limits, the next one two, and so on.
+   */
+  readonly plansToWarmUp: number;
 }
 
 export const PLAN_LIMITS: PlanLimits = {
   changes: CHANGES_PER_PLAN_MAX,
   nodeLooks: NODE_LOOKS_PER_PLAN_MAX,
   taskLooks: TASK_LOOKS_PER_PLAN_MAX,
+  nodeTaskReads: NODE_TASK_READS_PER_PLAN_MAX,
+  plansToWarmUp: 8,
 };
+
+/** Of the plan of that number, from 1 on. */
+function limitsOf(limits: PlanLimits, plan: number): PlanLimits {
+  const share = Math.min(1, plan / limits.plansToWarmUp);
+  return {
+    ...limits,
+    changes: Math.ceil(limits.changes * share),
+    nodeLooks: Math.ceil(limits.nodeLooks * share),
+    taskLooks: Math.ceil(limits.taskLooks * share),
+    nodeTaskReads: Math.ceil(limits.nodeTaskReads * share),
+  };
+}
 
 /**
  * Numbers in an explanation are brought up to date no more often than this, for every so many
@@ -89,6 +113,7 @@ export class Scheduler implements Planner {
   #view: StateView | null = null;
   /** Raft index of the last change taken in. */
   #index = -1;
+  #plans = 0;
 
   constructor(limits: PlanLimits = PLAN_LIMITS) {
     this.#limits = limits;
@@ -121,14 +146,18 @@ export class Scheduler implements Planner {
     if (this.#view !== view || this.#index !== view.index) this.#reset(view);
     const due = this.#pending.due(ctx.nowMs);
     if (due.length === 0) return { ...EMPTY_PLAN, wakeAtMs: this.#pending.nextRefreshMs() };
-    if (!this.#nodes.read(view)) return { ...EMPTY_PLAN, wakeAtMs: ctx.nowMs };
+    this.#plans += 1;
+    const limits = limitsOf(this.#limits, this.#plans);
+    if (!this.#nodes.read(view, limits.nodeTaskReads)) {
+      return { ...EMPTY_PLAN, wakeAtMs: ctx.nowMs };
+    }
     const tools = { cluster: this.#nodes, surveys: this.#surveys, demands: this.#demands };
-    const pass = new Pass({ view, nowMs: ctx.nowMs, limits: this.#limits }, tools);
+    const pass = new Pass({ view, nowMs: ctx.nowMs, limits }, tools);
     let left = due.length;
     let unfinished = false;
     try {
       for (const serviceId of due) {
-        const outcome = pass.planService(serviceId);
+        const outcome = pass.planService(serviceId, this.#pending.queueOf(serviceId));
         this.#pending.planned(serviceId, outcome);
         left -= 1;
         unfinished = outcome.unfinished;
@@ -186,33 +215,41 @@ class Pass {
     return this.#limits.changes - this.changes.length;
   }
 
-  planService(serviceId: string): Outcome {
-    const tasks = this.#view.tasksOfService(serviceId);
-    this.#taskLooks += tasks.length;
-    const waiting = tasks.filter(awaitsScheduler);
+  planService(serviceId: string, queue: ServiceQueue): Outcome {
     const changesBefore = this.changes.length;
     this.#refreshAtMs = null;
     this.#unfinished = false;
-    for (const [specVersion, ofVersion] of groupBySpec(waiting)) {
-      const demand = this.#demandOf(ofVersion[0]);
-      if (demand === null || this.#unfinished) continue;
-      const failures = recentFailures(tasks, specVersion, this.#nowMs);
-      const group: TaskGroup = { serviceId, demand, failures };
-      this.#planPreassigned(
-        group,
-        ofVersion.filter(task => task.nodeId !== ""),
-      );
-      this.#planGroup(
-        group,
-        ofVersion.filter(task => task.nodeId === ""),
-      );
+    if (!this.#read(serviceId, queue)) this.#unfinished = true;
+    else {
+      for (const version of queue.versions()) {
+        if (!this.#unfinished) this.#planVersion(serviceId, version, queue);
+      }
     }
     return {
-      waiting: waiting.length > 0,
+      waiting: queue.waiting > 0 || !queue.complete,
       unfinished: this.#unfinished || this.#room === 0,
       changed: this.changes.length > changesBefore,
       refreshAtMs: this.#refreshAtMs,
     };
+  }
+
+  /** False when there was too much to read at once. */
+  #read(serviceId: string, queue: ServiceQueue): boolean {
+    const looks = Math.max(0, this.#limits.taskLooks - this.#taskLooks);
+    const tasksMax = Math.ceil(looks / LOOKS_PER_TASK_READ);
+    this.#taskLooks += LOOKS_PER_TASK_READ * queue.read(this.#view, serviceId, tasksMax);
+    this.#taskLooks += queue.waiting;
+    return queue.complete;
+  }
+
+  #planVersion(serviceId: string, version: VersionQueue, queue: ServiceQueue): void {
+    const { specVersion, bound, free } = version;
+    const demand = this.#demandOf(bound.first() ?? free.first());
+    if (demand === null) return;
+    const failures = recentFailures(queue.failed(), specVersion, this.#nowMs);
+    const group: TaskGroup = { serviceId, demand, failures };
+    this.#planPreassigned(group, bound);
+    this.#planGroup(group, free);
   }
 
   #demandOf(task: Task | undefined) {
@@ -221,7 +258,8 @@ class Pass {
   }
 
   /** Tasks whose node was chosen for them: only checked. Their node gone, others clean them up. */
-  #planPreassigned(group: TaskGroup, tasks: readonly Task[]): void {
+  #planPreassigned(group: TaskGroup, tasks: SortedSet<Task>): void {
+    if (tasks.size === 0) return;
     const filters = filtersFor(group.demand);
     for (const task of tasks) {
       if (this.#room === 0) return;
@@ -238,17 +276,18 @@ class Pass {
     }
   }
 
-  #planGroup(group: TaskGroup, tasks: readonly Task[]): void {
-    if (tasks.length === 0 || this.#room === 0) return;
+  #planGroup(group: TaskGroup, tasks: SortedSet<Task>): void {
+    if (tasks.size === 0 || this.#room === 0) return;
     const survey = this.#tools.surveys.of(group);
     const looksMax = Math.max(1, this.#limits.nodeLooks - this.#nodeLooks);
-    const attempted = firstBySlot(tasks, Math.min(this.#room, this.#choicesOf(survey)));
-    const { placements, looks } = placeTasks(this.#cluster, survey, attempted, looksMax);
+    const tasksMax = Math.min(this.#room, tasks.size, this.#choicesOf(survey));
+    const placed = placeTasks(this.#cluster, survey, tasks, { tasksMax, looksMax });
+    const { placements, looks } = placed;
     this.#nodeLooks += looks;
     for (const placement of placements) this.#assign(placement, ASSIGNED_MESSAGE);
-    if (placements.length === tasks.length) return;
-    if (!survey.ready || placements.length === attempted.length) this.#unfinished = true;
-    else this.#explain(survey, tasks, placements);
+    if (placements.length === tasks.size) return;
+    if (!survey.ready || placements.length === tasksMax) this.#unfinished = true;
+    else this.#explain(survey, tasks, placements.length);
   }
 
   /** At random each choice looks at every node, otherwise at the best ones only. */
@@ -257,15 +296,17 @@ class Pass {
     return Math.ceil(this.#limits.nodeLooks / Math.max(1, this.#cluster.ids.length));
   }
 
-  /** Tells those left over why. */
-  #explain(survey: Survey, tasks: readonly Task[], placements: readonly Placement[]): void {
+  /** Tells those left over, all but the first `placed`, why. */
+  #explain(survey: Survey, tasks: SortedSet<Task>, placed: number): void {
     this.#nodeLooks += this.#cluster.ids.length;
     const why = explain(survey.refusals(), survey.group.demand);
     const err = noSuitableNode(why);
-    const placed = new Set(placements.map(({ task }) => task.id));
-    const unplaced = tasks.filter(task => !placed.has(task.id)).sort(bySlot);
-    const refreshMs = EXPLAIN_REFRESH_MS * Math.ceil(unplaced.length / EXPLAIN_REFRESH_TASKS);
-    for (const task of unplaced) {
+    const unplaced = tasks.size - placed;
+    const refreshMs = EXPLAIN_REFRESH_MS * Math.ceil(unplaced / EXPLAIN_REFRESH_TASKS);
+    let i = 0;
+    for (const task of tasks) {
+      i += 1;
+      if (i <= placed) continue;
       if (this.#room === 0) return;
       this.#refuse(task, err, why, refreshMs);
     }
@@ -312,25 +353,4 @@ class Pass {
 function sameReason(text: string, { phrase }: Explanation): boolean {
   const uncounted = (words: string) => words.replace(/\d+ nodes?/g, "nodes");
   return phrase !== "" && uncounted(text).includes(uncounted(phrase));
-}
-
-function bySlot(a: Task, b: Task): number {
-  return a.slot - b.slot || compareText(a.id, b.id);
-}
-
-function firstBySlot(tasks: readonly Task[], limit: number): readonly Task[] {
-  const first = new Least(limit, bySlot);
-  for (const task of tasks) first.add(task);
-  return first.take().sort(bySlot);
-}
-
-/** By spec version, in order of it. */
-function groupBySpec(tasks: readonly Task[]): readonly (readonly [number, readonly Task[]])[] {
-  const groups = new Map<number, Task[]>();
-  for (const task of tasks) {
-    const group = groups.get(task.specVersion);
-    if (group === undefined) groups.set(task.specVersion, [task]);
-    else group.push(task);
-  }
-  return [...groups].sort(([a], [b]) => a - b);
 }

@@ -1,4 +1,5 @@
 import { assert } from "../../base/errors.ts";
+import { newSortedTexts, type SortedSet } from "../../base/sorted-set.ts";
 import type {
   Cluster,
   Config,
@@ -15,7 +16,6 @@ import type {
 } from "../../model/rows.ts";
 import { hostnameOf } from "../../model/rows.ts";
 import type { StateView, TableView } from "../../model/view.ts";
-import { SortedIds } from "./sorted-ids.ts";
 
 /** A secondary index, declared as data: the key a row is found under, null = not indexed. */
 export interface IndexRule<Row> {
@@ -23,7 +23,7 @@ export interface IndexRule<Row> {
 }
 
 interface Bucket<Row> {
-  readonly ids: SortedIds;
+  readonly ids: SortedSet<string>;
   /** As read last; a row that changes is replaced in it, one that comes or goes voids it. */
   rows: Row[] | null;
 }
@@ -78,7 +78,7 @@ export class Index<Row extends RowMeta> {
     return bucket.rows;
   }
 
-  #collect(ids: SortedIds): Row[] {
+  #collect(ids: SortedSet<string>): Row[] {
     const rows: Row[] = [];
     for (const id of ids) {
       const row = this.#get(id);
@@ -90,7 +90,7 @@ export class Index<Row extends RowMeta> {
   #enter(key: string, id: string): void {
     let bucket = this.#buckets.get(key);
     if (bucket === undefined) {
-      bucket = { ids: new SortedIds(), rows: null };
+      bucket = { ids: newSortedTexts(), rows: null };
       this.#buckets.set(key, bucket);
     }
     bucket.ids.add(id);
@@ -102,14 +102,14 @@ export class Index<Row extends RowMeta> {
     if (bucket === undefined) return;
     bucket.ids.remove(id);
     bucket.rows = null;
-    if (bucket.ids.count === 0) this.#buckets.delete(key);
+    if (bucket.ids.size === 0) this.#buckets.delete(key);
   }
 }
 
 /** One table: rows by id, iteration in order of id, secondary indexes kept up to date. */
 export class Table<Row extends RowMeta> implements TableView<Row> {
   readonly #rows = new Map<string, Row>();
-  readonly #ids = new SortedIds();
+  readonly #ids = newSortedTexts();
   readonly #indexes: Index<Row>[] = [];
 
   get size(): number {

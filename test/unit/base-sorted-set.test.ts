@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import t from "tap";
-import { SortedIds } from "../../src/state/core/sorted-ids.ts";
+import { newSortedTexts } from "../../src/base/sorted-set.ts";
 
 function padded(n: number): string {
   return String(n).padStart(5, "0");
@@ -16,7 +16,7 @@ t.test("ids come in order, whatever came and went", async t => {
   });
   fc.assert(
     fc.property(fc.array(runArb, { maxLength: 12 }), fc.nat({ max: 4_000 }), (runs, from) => {
-      const ids = new SortedIds();
+      const ids = newSortedTexts();
       const model = new Set<string>();
       for (const { start, length, step, remove } of runs) {
         for (let i = 0; i < length; i++) {
@@ -30,8 +30,9 @@ t.test("ids come in order, whatever came and went", async t => {
       }
       const sorted = [...model].sort();
       const start = padded(5_000 + from);
-      t.equal(ids.count, sorted.length);
+      t.equal(ids.size, sorted.length);
       t.equal([...ids].join(), sorted.join());
+      t.equal(ids.first(), sorted[0]);
       t.equal([...ids.after(start)].join(), sorted.filter(id => id > start).join());
     }),
     { numRuns: 60 },
@@ -40,7 +41,7 @@ t.test("ids come in order, whatever came and went", async t => {
 });
 
 t.test("a reader in the middle goes on with what is there", async t => {
-  const ids = new SortedIds();
+  const ids = newSortedTexts();
   for (let i = 0; i < 2_000; i += 2) ids.add(padded(i));
   const seen: string[] = [];
   for (const id of ids) {
@@ -53,5 +54,5 @@ t.test("a reader in the middle goes on with what is there", async t => {
   }
   const left = Array.from({ length: 2_000 }, (_, i) => i).filter(i => i % 10 !== 4 && i % 10 !== 5);
   t.equal(seen.join(), left.map(padded).join());
-  t.throws(() => ids.remove("nobody"), { message: /nobody/ });
+  t.throws(() => ids.remove("nobody"), { message: /is in it/ });
 });
