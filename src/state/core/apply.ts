@@ -133,8 +133,9 @@ function checkVersion(row: RowMeta | undefined, what: string, ifVersion: number)
 function applyStatus(draft: Draft, id: string, status: TaskStatus): Refusal | null {
   const task = draft.get("tasks", id) as Task | undefined;
   if (task === undefined) return null;
-  if (compareTaskStates(status.state, task.status.state) < 0) return null;
-  if (canonicalJson(status) === canonicalJson(task.status)) return null;
+  const order = compareTaskStates(status.state, task.status.state);
+  if (order < 0) return null;
+  if (order === 0 && canonicalJson(status) === canonicalJson(task.status)) return null;
   return draft.write("tasks", task, task, { status });
 }
 
