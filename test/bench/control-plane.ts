@@ -26,6 +26,7 @@ running when the leader's state says so, that is when a quorum has it on disk.
   --idle N        seconds of rest over which CPU is taken afterwards (20)
   --dir DIR       where the managers' data is put (${tmpdir()})
   --json FILE     write every figure there
+  --failover      kill the leader at the end, and see all nodes come to the next
   --profile DIR   write a CPU profile of every process over the last trial there
   --heap DIR      write a heap snapshot of every process there, after everything
 `;
@@ -59,6 +60,7 @@ interface Options {
   readonly trials: number;
   readonly idleS: number;
   readonly dir: string;
+  readonly failover: boolean;
   readonly json: string | null;
   readonly profile: string | null;
   readonly heap: string | null;
@@ -83,8 +85,10 @@ interface Result {
   /** Share of one core, over the rest afterwards. */
   readonly idle: Usage;
   readonly clearedMs: number | null;
+  /** Before the failover. */
   readonly sessions: Sessions;
   readonly leaderChanges: number;
+  readonly failover: { readonly backMs: number; readonly opened: number } | null;
 }
 
 function readOptions(argv: readonly string[]): Options | null {
@@ -96,6 +100,7 @@ function readOptions(argv: readonly string[]): Options | null {
       trials: { type: "string", default: "5" },
       idle: { type: "string", default: "20" },
       dir: { type: "string", default: tmpdir() },
+      failover: { type: "boolean", default: false },
       json: { type: "string" },
       profile: { type: "string" },
       heap: { type: "string" },
@@ -112,6 +117,7 @@ function readOptions(argv: readonly string[]): Options | null {
     trials: whole("--trials", values.trials),
     idleS: whole("--idle", values.idle),
     dir: values.dir,
+    failover: values.failover,
     json: values.json ?? null,
     profile: values.profile ?? null,
     heap: values.heap ?? null,
@@ -176,6 +182,7 @@ async function measure(
     const fileOf = (who: string): string => join(heap, `${scenario.id}-${who}.heapsnapshot`);
     await quorum.probeAll(who => ({ do: "heap", file: fileOf(who) }));
   }
+  const sessions = await quorum.sessions();
   return {
     name,
     trials,
@@ -185,8 +192,9 @@ async function measure(
     workersWatched: workers,
     idle,
     clearedMs,
-    sessions: await quorum.sessions(),
+    sessions,
     leaderChanges: Math.max(now.term - term, Number(now.leader !== first)),
+    failover: options.failover ? await quorum.loseLeader(scenario.nodes) : null,
   };
 }
 
@@ -273,6 +281,11 @@ ${result.name}
   at rest, of one core     ${percent(idle.leader)} leader, ${percent(idle.managers)} managers, ${percent(idle.workers)} workers
   changes of leader        ${result.leaderChanges}
   sessions opened          ${sessions.opened}${reasons.length > 0 ? `; ended: ${reasons.join(", ")}` : ""}`);
+  const { failover } = result;
+  if (failover !== null) {
+    const { backMs, opened } = failover;
+    console.log(`  leader killed, all back  ${seconds(backMs)}, ${opened} sessions opened`);
+  }
   if (result.clearedMs !== null) {
     console.log(`  all removed              ${seconds(result.clearedMs)}`);
   }

@@ -58,7 +58,7 @@ function rssOf(pid: number): Rss {
 
 /** Three managers and their simulated workers, as processes. */
 export class Quorum {
-  readonly #managers: readonly Child[];
+  #managers: readonly Child[];
   readonly #workers: readonly Child[];
 
   private constructor(managers: readonly Child[], workers: readonly Child[]) {
@@ -152,6 +152,26 @@ export class Quorum {
       managersS: this.#managers.map(child => cpuSeconds([pidOf(child)])),
       workersS: cpuSeconds(this.#workers.map(pidOf)),
     };
+  }
+
+  /**
+   * Kills the leader. Resolves when all nodes have a session with the next one, and says how many
+   * were opened for that: no more than one a node, if none was lost on the way.
+   */
+  async loseLeader(nodes: number): Promise<{ readonly backMs: number; readonly opened: number }> {
+    const before = (await this.sessions()).opened;
+    const leader = await this.leader();
+    const startMs = performance.now();
+    leader.process.kill("SIGKILL");
+    this.#managers = this.#managers.filter(child => child !== leader);
+    const opened = await eventually(
+      async () => {
+        const count = (await this.sessions()).opened - before;
+        return count >= nodes ? count : null;
+      },
+      { what: "sessions with the next leader", timeoutMs: TIMEOUT_MS, everyMs: READY_POLL_MS },
+    );
+    return { backMs: performance.now() - startMs, opened };
   }
 
   stop(): void {
