@@ -6,6 +6,8 @@ import type { StateStore } from "../state/ports.ts";
 
 /** Statuses in one transaction. */
 const MAX_BATCH_UPDATES = 200;
+/** Full transactions on their way into the log side by side. */
+const MAX_BATCHES_IN_FLIGHT = 8;
 /** Statuses waiting for the log, over all nodes; beyond it a node is told to come again. */
 const MAX_PENDING_UPDATES = 50_000;
 
@@ -17,14 +19,15 @@ interface Waiting {
 
 /**
  * Gathers the status reports of all nodes into few transactions: while one is in the log, the
- * following ones wait and go together. A report is acknowledged only after its commit.
+ * following ones wait and go together, and only as many more as are full go beside it. The log keeps
+ * their order. A report is acknowledged only after its commit.
  */
 export class StatusBatcher {
   readonly #store: StateStore;
   readonly #signal: AbortSignal;
   #waiting: Waiting[] = [];
   #pendingUpdates = 0;
-  #running = false;
+  #inFlight = 0;
 
   constructor(deps: { readonly store: StateStore; readonly signal: AbortSignal }) {
     this.#store = deps.store;
@@ -45,34 +48,47 @@ export class StatusBatcher {
     const { promise, resolve, reject } = newDeferred<void>();
     this.#waiting.push({ updates, resolve, reject });
     this.#pendingUpdates += updates.length;
-    if (!this.#running) void this.#drain();
+    this.#next();
     return promise;
   }
 
-  async #drain(): Promise<void> {
-    this.#running = true;
-    while (this.#waiting.length > 0) {
-      const batch = this.#take();
-      const changes: Change[] = batch.flatMap(({ updates }) =>
-        updates.map(({ taskId, status }) => ({ op: "taskStatus" as const, id: taskId, status })),
-      );
-      try {
-        for (let i = 0; i < changes.length; i += MAX_BATCH_UPDATES) {
-          await this.#store.submit(changes.slice(i, i + MAX_BATCH_UPDATES), this.#signal);
-        }
-        for (const waiting of batch) waiting.resolve();
-      } catch (error) {
-        for (const waiting of batch) waiting.reject(error);
-      }
+  #next(): void {
+    while (this.#waiting.length > 0 && this.#hasTurn) {
+      this.#inFlight += 1;
+      void this.#commit(this.#take());
     }
-    this.#running = false;
+  }
+
+  get #hasTurn(): boolean {
+    if (this.#inFlight === 0) return true;
+    return this.#inFlight < MAX_BATCHES_IN_FLIGHT && this.#pendingUpdates >= MAX_BATCH_UPDATES;
+  }
+
+  async #commit(batch: readonly Waiting[]): Promise<void> {
+    const changes: Change[] = batch.flatMap(({ updates }) =>
+      updates.map(({ taskId, status }) => ({ op: "taskStatus" as const, id: taskId, status })),
+    );
+    try {
+      // A node's own report may be larger than a transaction.
+      const parts: Promise<unknown>[] = [];
+      for (let i = 0; i < changes.length; i += MAX_BATCH_UPDATES) {
+        const part = changes.slice(i, i + MAX_BATCH_UPDATES);
+        parts.push(this.#store.submit(part, this.#signal));
+      }
+      await Promise.all(parts);
+      for (const waiting of batch) waiting.resolve();
+    } catch (error) {
+      for (const waiting of batch) waiting.reject(error);
+    }
+    this.#inFlight -= 1;
+    this.#next();
   }
 
   #take(): Waiting[] {
     let count = 0;
     let updates = 0;
     for (const next of this.#waiting) {
-      if (updates >= MAX_BATCH_UPDATES) break;
+      if (count > 0 && updates + next.updates.length > MAX_BATCH_UPDATES) break;
       count += 1;
       updates += next.updates.length;
     }

@@ -24,7 +24,6 @@ const MAX_SILENT_BEATS = 3;
 /** Where nodes beat rarely fewer must do, as long as silence lasts longer than this. */
 const MIN_SILENT_BEATS = 2;
 const LONG_SILENCE_MS = 8_000;
-const WELCOME_TIMEOUT_MS = 3_000;
 const DESCRIBE_EVERY_MS = 20_000;
 const LEAVING_WAIT_MS = 1_000;
 
@@ -34,6 +33,8 @@ export interface ManagerSessionOptions {
   readonly manager: string;
   /** This node's cluster address, for display. */
   readonly addr: string;
+  /** How long the manager has for its welcome. */
+  readonly welcomeMs: number;
 }
 
 export interface ManagerSessionDeps {
@@ -63,7 +64,7 @@ export class ManagerSession {
   readonly #ended = newDeferred<void>();
   #answered = newDeferred<void>();
   #stream: Stream | null = null;
-  #silenceMs = WELCOME_TIMEOUT_MS;
+  #silenceMs: number;
   #silence: Timer | null = null;
   #heartbeats: Timer | null = null;
   /** What the manager was last told of this node. */
@@ -74,6 +75,7 @@ export class ManagerSession {
 
   constructor(options: ManagerSessionOptions, deps: ManagerSessionDeps) {
     this.#options = options;
+    this.#silenceMs = options.welcomeMs;
     this.#deps = deps;
     const { agent, client, outbox, clock } = deps;
     this.#timers = new SessionTimers({ clock });
@@ -103,7 +105,7 @@ export class ManagerSession {
       // The connection is made while the Engine is asked.
       const descriptionJson = JSON.stringify(await this.#deps.agent.describe());
       this.#description = descriptionJson;
-      this.#expectWithin(WELCOME_TIMEOUT_MS);
+      this.#expectWithin(this.#silenceMs);
       const { addr } = this.#options;
       stream.write({ body: { $case: "hello", value: { descriptionJson, addr } } });
       await this.#ended.promise;

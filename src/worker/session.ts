@@ -17,6 +17,10 @@ import type { StatusOutbox } from "./status-outbox.ts";
  * pings of the connection would, and each ping costs both ends as much as a beat.
  */
 export const SESSION_LIMITS = { keepaliveMs: 10 * 60_000 } as const;
+/** How long a manager has for its welcome; longer when several in a row gave none in time. */
+const WELCOME_TIMEOUT_MS = 3_000;
+const MAX_WELCOME_TIMEOUT_MS = 12_000;
+const ATTEMPTS_EACH_PATIENCE = 3;
 const RECONNECT = { baseMs: 100, maxMs: 2_000 };
 
 export interface SessionOptions {
@@ -105,7 +109,7 @@ export class SessionClient {
       }
       const addr = this.#nextAddr(attempt);
       attempt += 1;
-      const outcome = await this.#serve(addr, signal, () => {
+      const outcome = await this.#serve(addr, attempt, signal, () => {
         attempt = 0;
         backoff.reset();
       });
@@ -140,11 +144,16 @@ export class SessionClient {
   }
 
   /** One session from its start to its end; "over" when there is to be no other. */
-  async #serve(addr: string, signal: AbortSignal, onOpen: () => void): Promise<"over" | Outcome> {
+  async #serve(
+    addr: string,
+    attempt: number,
+    signal: AbortSignal,
+    onOpen: () => void,
+  ): Promise<"over" | Outcome> {
     const { toError, logger } = this.#deps;
     let session: ManagerSession | null = null;
     try {
-      session = this.#newSession(addr, onOpen);
+      session = this.#newSession(addr, welcomeTimeoutMs(attempt), onOpen);
       this.#session = session;
       await session.run(signal);
       return session;
@@ -160,7 +169,7 @@ export class SessionClient {
     }
   }
 
-  #newSession(addr: string, onOpen: () => void): ManagerSession {
+  #newSession(addr: string, welcomeMs: number, onOpen: () => void): ManagerSession {
     const { dial, logger } = this.#deps;
     const onWelcome = (): void => {
       this.#connectedTo = addr;
@@ -168,7 +177,7 @@ export class SessionClient {
       onOpen();
       logger.info("session open", { manager: addr });
     };
-    const options = { manager: addr, addr: this.#options.addr };
+    const options = { manager: addr, addr: this.#options.addr, welcomeMs };
     return new ManagerSession(options, { ...this.#deps, client: dial(addr), onWelcome });
   }
 
@@ -184,4 +193,10 @@ export class SessionClient {
     const start = attempt === 0 ? randomInt(this.#deps.rng, addrs.length) : attempt;
     return addrs[start % addrs.length] ?? "";
   }
+}
+
+/** Managers that have too much to do get more of it from a node that tries again and again. */
+function welcomeTimeoutMs(attempt: number): number {
+  const doublings = Math.floor((attempt - 1) / ATTEMPTS_EACH_PATIENCE);
+  return Math.min(MAX_WELCOME_TIMEOUT_MS, WELCOME_TIMEOUT_MS * 2 ** doublings);
 }

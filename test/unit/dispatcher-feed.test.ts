@@ -12,6 +12,7 @@ import { TaskEnds } from "../../src/dispatcher/task-ends.ts";
 import type { AssignmentChange } from "../../src/model/assignment.ts";
 import type { Change } from "../../src/model/change.ts";
 import type { OverlayChange } from "../../src/model/overlay.ts";
+import type { TaskStatus } from "../../src/model/rows.ts";
 import type { StateStore } from "../../src/state/ports.ts";
 import { MemoryStore } from "../support/memory-store.ts";
 import { aService, aStatus, aTask, createService } from "../support/rows.ts";
@@ -205,4 +206,69 @@ t.test("statuses that wait when the term ends are refused, each of them", async 
   for (const fail of pending) fail();
   await Promise.all(refused);
   await t.rejects(batcher.submit([update]), /the term is over/);
+});
+
+/** A store whose commits are made by hand; each is a list of the tasks in one transaction. */
+class SlowStore implements Pick<StateStore, "submit"> {
+  readonly submitted: string[][] = [];
+  readonly #commits: (() => void)[] = [];
+
+  submit(changes: readonly Change[]): Promise<{ readonly index: number }> {
+    this.submitted.push(changes.map(change => ("id" in change ? change.id : "")));
+    const index = this.submitted.length;
+    return new Promise(resolve => this.#commits.push(() => resolve({ index })));
+  }
+
+  async commitAll(): Promise<void> {
+    for (const commit of this.#commits.splice(0)) commit();
+    await settle();
+  }
+}
+
+function reports(from: number, count: number): { taskId: string; status: TaskStatus }[] {
+  return Array.from({ length: count }, (_, i) => {
+    return { taskId: `t${from + i}`, status: aStatus("running") };
+  });
+}
+
+t.test("few statuses go together, many in full transactions side by side", async t => {
+  const store = new SlowStore();
+  const { signal } = new AbortController();
+  const batcher = new StatusBatcher({ store: store as unknown as StateStore, signal });
+  const done: number[] = [];
+  const submit = (from: number, count: number): void => {
+    void batcher.submit(reports(from, count)).then(() => done.push(from));
+  };
+  submit(0, 1);
+  for (let i = 1; i < 100; i += 1) submit(i, 1);
+  t.same(
+    store.submitted.map(({ length }) => length),
+    [1],
+    "while the first is in the log the others wait",
+  );
+  await store.commitAll();
+  t.same(done, [0]);
+  t.same(
+    store.submitted.map(({ length }) => length),
+    [1, 99],
+  );
+  for (let i = 100; i < 4_100; i += 1) submit(i, 1);
+  t.same(
+    store.submitted.slice(2).map(({ length }) => length),
+    new Array(7).fill(200),
+    "eight at most are in the log",
+  );
+  while (done.length < 4_100) await store.commitAll();
+  t.same(
+    store.submitted.flat(),
+    reports(0, 4_100).map(({ taskId }) => taskId),
+    "in order",
+  );
+  submit(5_000, 450);
+  t.same(
+    store.submitted.slice(-3).map(({ length }) => length),
+    [200, 200, 50],
+  );
+  await store.commitAll();
+  t.equal(done.at(-1), 5_000);
 });

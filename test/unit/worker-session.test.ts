@@ -388,3 +388,21 @@ t.test("a manager's silence is borne for so many beats, or fewer where they are 
     t.equal(rig.closed, 1, `${heartbeatMs}`);
   }
 });
+
+t.test("managers that do not welcome in time get more of it", async t => {
+  const stop = new AbortController();
+  t.teardown(() => stop.abort());
+  const rig = new Rig(["m1:2377", "m2:2377"]);
+  void rig.session.run(stop.signal);
+  const triedAtMs: number[] = [];
+  for (let elapsedMs = 0; elapsedMs < 90_000; elapsedMs += 500) {
+    await rig.elapse(500);
+    while (triedAtMs.length < rig.streams.length) triedAtMs.push(elapsedMs);
+  }
+  const gaps = triedAtMs.slice(1).map((atMs, i) => atMs - (triedAtMs[i] ?? 0));
+  // Between two attempts are besides up to 2 s of the usual pause.
+  for (const gap of gaps.slice(0, 3)) t.ok(gap >= 3_000 && gap <= 5_500, `${gaps}`);
+  for (const gap of gaps.slice(3, 6)) t.ok(gap >= 6_000 && gap <= 8_500, `${gaps}`);
+  for (const gap of gaps.slice(6)) t.ok(gap >= 12_000 && gap <= 14_500, `${gaps}`);
+  t.equal(rig.closed, rig.streams.length - 1, "no attempt leaves its connection behind");
+});
