@@ -24,9 +24,9 @@ import { isProbeOrder, Probe, type ProbeOrder } from "./probe.ts";
 
 const RAFT_KEEPALIVE = { keepaliveMs: 1_000, keepaliveTimeoutMs: 2_000, connectTimeoutMs: 1_000 };
 const TICK_MS = 100;
-const never = new AbortController().signal;
-// As the daemon: each waiting call listens.
+// As the daemon: each waiting call listens. It counts for signals made after it.
 setMaxListeners(0);
+const never = new AbortController().signal;
 
 /** Autolock is off: the log's key is open. */
 class OpenIdentity extends TestIdentitySource {
