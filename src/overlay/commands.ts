@@ -7,18 +7,40 @@ export interface Commands {
   run(command: readonly string[], input?: string): Promise<string>;
 }
 
+/** A program that reads commands from its input, line by line, until it is ended. */
+export interface LineProgram {
+  write(text: string): void;
+  /** Resolves when it is gone. */
+  kill(): Promise<void>;
+}
+
+export interface LineListener {
+  /** It has said that on stderr. */
+  readonly onSaid: (text: string) => void;
+  /** Once; also when it could not be started. */
+  readonly onEnded: () => void;
+}
+
+/** Starts programs that one speaks with. */
+export interface LinePrograms {
+  start(command: readonly string[], listener: LineListener): LineProgram;
+}
+
 const TIMEOUT_MS = 20_000;
 const MAX_OUTPUT_BYTES = 64 * 1024 * 1024;
 const MAX_QUOTED_CHARS = 1_000;
 const PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /** The programs of this host: `ip`, `bridge`, `nft`, `nsenter`, `conntrack`, `iptables`, `wg`. */
-export class HostCommands implements Commands {
+export class HostCommands implements Commands, LinePrograms {
   run(command: readonly string[], input = ""): Promise<string> {
     const [program = "", ...args] = command;
     return new Promise((resolve, reject) => {
-      const env = { PATH: `${process.env["PATH"] ?? ""}:${PATH}`, LC_ALL: "C" };
-      const child = spawn(program, args, { env, stdio: "pipe", timeout: TIMEOUT_MS });
+      const child = spawn(program, args, {
+        env: environment(),
+        stdio: "pipe",
+        timeout: TIMEOUT_MS,
+      });
       const stdout = collect(child.stdout);
       const stderr = collect(child.stderr);
       child.on("error", error => reject(failure(command, error.message)));
@@ -31,6 +53,32 @@ export class HostCommands implements Commands {
       child.stdin.end(input);
     });
   }
+
+  start(command: readonly string[], { onSaid, onEnded }: LineListener): LineProgram {
+    const [program = "", ...args] = command;
+    // Without a home of its own it keeps no history of what it was told.
+    const env = { ...environment(), HOME: "/dev/null" };
+    const child = spawn(program, args, { env, stdio: ["pipe", "ignore", "pipe"] });
+    const gone = new Promise<void>(resolve => {
+      child.once("error", () => resolve());
+      child.once("close", () => resolve());
+    });
+    void gone.then(onEnded);
+    child.stderr.setEncoding("utf8").on("data", onSaid);
+    // That it has ended is heard otherwise.
+    child.stdin.on("error", () => undefined);
+    return {
+      write: text => child.stdin.write(text),
+      kill: async () => {
+        child.kill("SIGKILL");
+        await gone;
+      },
+    };
+  }
+}
+
+function environment(): NodeJS.ProcessEnv {
+  return { PATH: `${process.env["PATH"] ?? ""}:${PATH}`, LC_ALL: "C" };
 }
 
 function failure(command: readonly string[], said: string): SwarmError {

@@ -4,6 +4,7 @@ import type { Logger } from "../base/logger.ts";
 import { familyOf, type IpFamily } from "../model/ip.ts";
 import { addressesOf } from "../model/overlay.ts";
 import type { Commands } from "./commands.ts";
+import type { Conversations, Speaker } from "./conversations.ts";
 import {
   parseFdb,
   parseLink,
@@ -15,7 +16,7 @@ import {
 import { hostMac, hostPrefix, namespaceOf, TUNNEL_DEVICE, UPLINK } from "./core/names.ts";
 import { INGRESS_TABLE, tableFamily, VIP_TABLE } from "./core/nft.ts";
 import type { NetworkPlan } from "./core/plan.ts";
-import { type Batch, NO_RULES, type Programmed, type StaleFlows } from "./core/program.ts";
+import { type Batch, NO_RULES, type Programmed } from "./core/program.ts";
 
 const NETNS_DIR = "/run/netns";
 
@@ -77,13 +78,22 @@ export function namesOf(links: string): ReadonlySet<string> {
   return new Set(rows.map(({ ifname = "" }) => ifname));
 }
 
+export interface NamespacesDeps {
+  readonly commands: Commands;
+  /** Absent: a program is started for each change. */
+  readonly conversations?: Conversations;
+  readonly logger: Logger;
+}
+
 /** Network namespaces of overlay networks and what is in them, by the host's own programs. */
 export class Namespaces {
   readonly #commands: Commands;
+  readonly #conversations: Conversations | null;
   readonly #logger: Logger;
 
-  constructor(deps: { readonly commands: Commands; readonly logger: Logger }) {
+  constructor(deps: NamespacesDeps) {
     this.#commands = deps.commands;
+    this.#conversations = deps.conversations ?? null;
     this.#logger = deps.logger;
   }
 
@@ -100,6 +110,7 @@ export class Namespaces {
 
   async create(plan: NetworkPlan): Promise<void> {
     const ns = namespaceOf(plan.networkId);
+    await this.#conversations?.forget(ns);
     await this.#quietly(["ip", "netns", "del", ns]);
     await this.#commands.run(["ip", "netns", "add", ns]);
     await this.prepare(plan);
@@ -152,6 +163,7 @@ export class Namespaces {
   }
 
   async remove(networkId: string): Promise<void> {
+    await this.#conversations?.forget(namespaceOf(networkId));
     await this.#quietly(["ip", "netns", "del", namespaceOf(networkId)]);
   }
 
@@ -215,16 +227,18 @@ export class Namespaces {
     }
   }
 
-  /** Runs a batch in its order: what new connections need comes before what sends them there. */
+  /**
+   * Runs a batch in its order: what new connections need comes before what sends them there. Flows
+   * that are to be forgotten are left to the caller.
+   */
   async apply(networkId: string, batch: Batch): Promise<void> {
     await this.#forced("ip", networkId, batch.ipEnsure, batch.families);
-    await this.#batch("ip", networkId, batch.ipAdd);
+    await this.#change(networkId, batch.ipAdd);
     await this.#batch("bridge", networkId, batch.bridgeAdd);
-    if (batch.nft !== "") await this.#inside(networkId, ["nft", "-f", "-"], batch.nft);
+    if (batch.nft !== "") await this.#changeRules(networkId, batch.nft);
     await this.#forced("ip", networkId, batch.ipForget, batch.families);
-    await this.#forced("ip", networkId, batch.ipDelete);
+    await this.#changeQuietly(networkId, batch.ipDelete);
     await this.#forced("bridge", networkId, batch.bridgeDelete);
-    for (const flows of batch.stale) await this.#forget(networkId, flows);
   }
 
   /** What is there, but for rules; null when the tunnel has no end here. */
@@ -283,13 +297,6 @@ export class Namespaces {
     return namesOf(text);
   }
 
-  /** TCP connections with an address that have neither ended nor begun to. */
-  async connections(networkId: string, addr: string): Promise<number> {
-    const which = ["-p", "tcp", "--state", "ESTABLISHED", "--reply-src", addr];
-    const text = await this.#inside(networkId, ["conntrack", "-L", "-f", familyOf(addr), ...which]);
-    return text.split("\n").filter(line => line !== "").length;
-  }
-
   /** Its tables, as nft lists them. Throws when one is not there. */
   async rules({ networkId, ingress, families }: NetworkPlan): Promise<string> {
     const table = ingress ? INGRESS_TABLE : VIP_TABLE;
@@ -308,6 +315,32 @@ export class Namespaces {
   #inside(networkId: string, command: readonly string[], input?: string): Promise<string> {
     const enter = ["nsenter", `--net=${NETNS_DIR}/${namespaceOf(networkId)}`];
     return this.#commands.run([...enter, ...command], input);
+  }
+
+  async #change(networkId: string, lines: readonly string[]): Promise<void> {
+    if (lines.length === 0 || (await this.#ask(networkId, "ip", lines.join("\n")))) return;
+    await this.#batch("ip", networkId, lines);
+  }
+
+  async #changeQuietly(networkId: string, lines: readonly string[]): Promise<void> {
+    try {
+      if (lines.length === 0 || (await this.#ask(networkId, "ip", lines.join("\n")))) return;
+    } catch (error) {
+      this.#logger.debug("command failed", { error: errorMessage(error) });
+      return;
+    }
+    await this.#forced("ip", networkId, lines);
+  }
+
+  /** One transaction; a line is one where a program listens, and whole tables are of many. */
+  async #changeRules(networkId: string, script: string): Promise<void> {
+    const line = script.trim().replaceAll("\n", "; ");
+    if (!script.startsWith("table ") && (await this.#ask(networkId, "nft", line))) return;
+    await this.#inside(networkId, ["nft", "-f", "-"], script);
+  }
+
+  async #ask(networkId: string, speaker: Speaker, commands: string): Promise<boolean> {
+    return (await this.#conversations?.ask(namespaceOf(networkId), speaker, commands)) ?? false;
   }
 
   async #batch(
@@ -332,13 +365,6 @@ export class Namespaces {
       const how = [...OF_FAMILY[family], "-force", "-n", namespaceOf(networkId), "-batch", "-"];
       await this.#quietly([program, ...how], `${lines.join("\n")}\n`);
     }
-  }
-
-  async #forget(networkId: string, { originalDst, backend }: StaleFlows): Promise<void> {
-    const enter = ["nsenter", `--net=${NETNS_DIR}/${namespaceOf(networkId)}`];
-    const flows = ["--orig-dst", originalDst, "--reply-src", backend];
-    const family = ["-f", familyOf(originalDst)];
-    await this.#quietly([...enter, "conntrack", "-D", ...family, "-p", "udp", ...flows]);
   }
 
   /** For what may well fail: there is nothing to delete. */

@@ -7,11 +7,13 @@ import { type NetworkPlan, type PlanFacts, planNetwork, type TunnelConfig } from
 import { diffNetwork, isEmpty, nothingYet, type Programmed } from "./core/program.ts";
 import type { OverlayTable } from "./core/table.ts";
 import type { DnsServer } from "./dns-server.ts";
+import type { Flows } from "./flows.ts";
 import { Lane, type LaneDeps } from "./lane.ts";
 import type { Namespaces } from "./namespaces.ts";
 
 export interface NetworkProgramsDeps extends LaneDeps {
   readonly namespaces: Namespaces;
+  readonly flows: Flows;
   readonly table: OverlayTable;
   readonly facts: () => PlanFacts;
   /** Whether a container of this node is on the network. */
@@ -74,6 +76,7 @@ export class NetworkPrograms {
   /** Resolves when everything asked for so far is programmed. */
   async settled(): Promise<void> {
     await Promise.all([...this.#lanes.values()].map(lane => lane.settled()));
+    await this.#deps.flows.settled();
   }
 
   /** Why networks are not as they should be, by network. */
@@ -143,6 +146,7 @@ export class NetworkPrograms {
     if (adopted) await this.#deps.onAdopted(plan);
     const { batch, next } = diffNetwork(programmed, plan, adopted);
     if (!isEmpty(batch)) await this.#deps.namespaces.apply(networkId, batch);
+    this.#deps.flows.forget(networkId, batch.stale);
     const base = known?.base ?? (await this.#baseOf(plan, next));
     this.#programs.set(networkId, { plan, programmed: next, base });
     this.#unsure.delete(networkId);

@@ -10,12 +10,14 @@ import type { AskedAddress, OverlayCapability } from "../model/rows.ts";
 import type { PreparedNetworks, TaskNetworks } from "../worker/networks.ts";
 import { AuditLog } from "./audit-log.ts";
 import { Caretaker } from "./caretaker.ts";
-import type { Commands } from "./commands.ts";
+import type { Commands, LinePrograms } from "./commands.ts";
+import { Conversations } from "./conversations.ts";
 import { ENCRYPTED_PORT } from "./core/names.ts";
 import type { HostRules } from "./core/nft.ts";
 import type { PlanFacts } from "./core/plan.ts";
 import { OverlayTable } from "./core/table.ts";
 import type { EngineSide } from "./engine-side.ts";
+import { Flows } from "./flows.ts";
 import type { HostProbe } from "./host-probe.ts";
 import { HostProgram } from "./host-rules.ts";
 import { type LeaseSource, LocalLeases } from "./leases.ts";
@@ -50,7 +52,7 @@ export interface OverlayOptions {
 
 export interface OverlayDeps {
   readonly engine: EngineSide;
-  readonly commands: Commands;
+  readonly commands: Commands & LinePrograms;
   readonly probe: HostProbe;
   readonly clock: Clock;
   readonly rng: Rng;
@@ -64,6 +66,7 @@ export class Overlay implements TaskNetworks {
   readonly #stop = new AbortController();
   readonly #table = new OverlayTable();
   readonly #state: LocalState;
+  readonly #conversations: Conversations;
   readonly #namespaces: Namespaces;
   readonly #programs: NetworkPrograms;
   readonly #host: HostProgram;
@@ -104,9 +107,12 @@ export class Overlay implements TaskNetworks {
       underlayMtu: () => this.#mtu,
     });
     this.#meshKeeper = new MeshKeeper({ ...lanes, mesh: this.#mesh });
-    this.#namespaces = new Namespaces(deps);
+    this.#conversations = new Conversations({ ...deps, programs: deps.commands });
+    this.#namespaces = new Namespaces({ ...deps, conversations: this.#conversations });
+    const flows = new Flows(deps);
     this.#programs = new NetworkPrograms({
       ...lanes,
+      flows,
       namespaces: this.#namespaces,
       table: this.#table,
       facts: () => this.#facts(),
@@ -129,7 +135,7 @@ export class Overlay implements TaskNetworks {
     };
     const problem = (): string => this.#problem;
     const ipv6 = (): boolean => this.#ipv6;
-    this.#places = new TaskPlaces(options, { ...parts, ipv6, problem });
+    this.#places = new TaskPlaces(options, { ...parts, flows, ipv6, problem });
     const confirmed = (): boolean => this.#confirmed;
     this.#caretaker = new Caretaker({ ...parts, host: this.#host, confirmed });
     const prober = new Prober({
@@ -224,6 +230,7 @@ export class Overlay implements TaskNetworks {
     this.#saveTimer?.cancel();
     this.#meshKeeper.close();
     this.#programs.close();
+    await this.#conversations.close();
     if (this.#problem === "") {
       await this.#server.close();
       await this.#state.saveTables(() => this.#table.snapshot());

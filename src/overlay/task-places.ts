@@ -17,11 +17,11 @@ import type { PortConfig, ServiceSpec } from "../model/service-spec.ts";
 import type { PreparedNetworks } from "../worker/networks.ts";
 import type { OverlayTable } from "./core/table.ts";
 import type { EngineSide } from "./engine-side.ts";
+import type { Flows } from "./flows.ts";
 import type { LocalLeases } from "./leases.ts";
 import type { LocalState } from "./local-state.ts";
 import type { Mesh } from "./mesh.ts";
 import type { MeshKeeper } from "./mesh-keeper.ts";
-import type { Namespaces } from "./namespaces.ts";
 import { placeKey } from "./naming.ts";
 import type { NetworkPrograms } from "./network-programs.ts";
 import type { Sandboxes } from "./sandboxes.ts";
@@ -38,7 +38,7 @@ const QUIESCE_POLL_MS = 100;
 export interface TaskPlacesDeps {
   readonly table: OverlayTable;
   readonly state: LocalState;
-  readonly namespaces: Namespaces;
+  readonly flows: Flows;
   readonly sandboxes: Sandboxes;
   readonly programs: NetworkPrograms;
   readonly mesh: Mesh;
@@ -170,7 +170,7 @@ export class TaskPlaces {
     try {
       while (places.length > 0 && clock.monoMs() < untilMs) {
         const open = await Promise.all(
-          places.map(({ networkId, addr }) => this.#deps.namespaces.connections(networkId, addr)),
+          places.map(({ networkId, addr }) => this.#deps.flows.connections(networkId, addr)),
         );
         if (open.every(count => count === 0)) return;
         await sleep(clock, QUIESCE_POLL_MS, signal);

@@ -25,7 +25,7 @@ const HELP = `usage: npm run bench -- overlay [--peer] [--rounds N] [--lab DIR]
 
 Two hosts on this machine, as root: throughput and connections from container to container, by its
 address, by its service's and through the mesh; look-ups of names; the cost of one change; how soon
-the other host's tables follow a container that starts or dies (middle / worst).
+every host's tables follow a container that becomes healthy or dies (middle / worst).
 
   --peer      Docker's own swarm mode in the same run
   --rounds N  how often each figure is taken; the middle one is shown (3)
@@ -94,10 +94,11 @@ async function measureCluster(
       system === "swarmd" ? m1.swarmDocker(args) : m1.docker(args);
     const figures = await measure({ lab, rounds, docker });
     if (system === "swarmd") {
-      const ends = { there: w1, here: m1 };
-      const { inMs, outMs } = await measureFollowing(ends, docker, FOLLOW_ROUNDS);
-      figures.set("a new endpoint in use elsewhere", middleAndWorst(inMs));
-      figures.set("a dead one out of use elsewhere", middleAndWorst(outMs));
+      const times = await measureFollowing([m1, w1], w1, docker, FOLLOW_ROUNDS);
+      figures.set("healthy to in every table", middleAndWorst(times.sinceHealthyMs));
+      figures.set("  since its node knew", middleAndWorst(times.inSinceKnownMs));
+      figures.set("dead to out of every table", middleAndWorst(times.sinceDeadMs));
+      figures.set("  since its node knew of it", middleAndWorst(times.outSinceKnownMs));
     }
     figures.set("load of the machine", loadNow());
     return figures;

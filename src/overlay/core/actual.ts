@@ -83,3 +83,13 @@ export function parseVips(json: string): ReadonlySet<string> {
   const addrs = Array.isArray(infos) ? (infos as Row[]).map(info => String(info["local"])) : [];
   return new Set(addrs.filter(addr => addr !== "127.0.0.1" && addr !== "::1"));
 }
+
+/** `conntrack -L`: "destination backend", the first as it was asked for, the second who answers. */
+export function parseFlows(text: string): ReadonlySet<string> {
+  const flows = new Set<string>();
+  for (const line of text.split("\n")) {
+    const [, destination, backend] = / dst=(\S+) .*? src=(\S+) /.exec(line) ?? [];
+    if (destination !== undefined) flows.add(`${destination} ${backend}`);
+  }
+  return flows;
+}

@@ -1,8 +1,10 @@
 import { silentLogger } from "../../../src/base/logger.ts";
 import { HostCommands } from "../../../src/overlay/commands.ts";
+import { Conversations } from "../../../src/overlay/conversations.ts";
 import type { NetworkPlan } from "../../../src/overlay/core/plan.ts";
 import { diffNetwork, nothingYet } from "../../../src/overlay/core/program.ts";
 import { Namespaces } from "../../../src/overlay/namespaces.ts";
+import { realClock } from "../../../src/system/real.ts";
 
 /** What it costs to load a network's rules, and to change one endpoint of them. */
 
@@ -42,7 +44,10 @@ function planOf(services: number, changed: boolean): NetworkPlan {
 
 /** In a namespace of this machine's, made and removed. Needs root. */
 export async function measureChanges(services: number): Promise<ChangeCost> {
-  const namespaces = new Namespaces({ commands: new HostCommands(), logger: silentLogger });
+  const commands = new HostCommands();
+  const logger = silentLogger;
+  const conversations = new Conversations({ programs: commands, clock: realClock, logger });
+  const namespaces = new Namespaces({ commands, conversations, logger });
   const plan = planOf(services, false);
   try {
     await namespaces.create(plan);
@@ -58,6 +63,7 @@ export async function measureChanges(services: number): Promise<ChangeCost> {
     return { services, loadMs, changesMs };
   } finally {
     await namespaces.remove(NETWORK_ID);
+    await conversations.close();
   }
 }
 

@@ -1,68 +1,181 @@
+import { type ChildProcess, spawn } from "node:child_process";
 import { namespaceOf } from "../../../src/overlay/core/names.ts";
 import type { LabHost } from "../../lab/host.ts";
-import { run } from "../../lab/run.ts";
+import { must } from "../../lab/run.ts";
 import { eventually } from "../../support/eventually.ts";
 
-/** How soon another host's tables follow a container that starts, or ends by itself. */
+/**
+ * How soon every host's tables follow a container that becomes healthy, or ends by itself. The
+ * kernel tells each change of a table as it commits it (`nft monitor`). Clocks are one: all hosts
+ * are on this machine.
+ */
 
 const NETWORK = "follow";
 const SERVICE = "follower";
 const TIMEOUT_MS = 60_000;
-const ADDRESS = /: (\d+\.\d+\.\d+\.\d+)/;
+const CHANGE = /^(add|delete) element ip sw be \{ \S+ \. \S+ : (\S+) \}$/;
+const LISTED = /: (\d+\.\d+\.\d+\.\d+)/;
 
 export interface FollowTimes {
-  /** From the start of a container until the other host sends connections to it. */
-  readonly inMs: readonly number[];
-  /** From its end until the other host sends none any more. */
-  readonly outMs: readonly number[];
+  /** Until the last host's table has it, from the Engine's first good check. */
+  readonly sinceHealthyMs: readonly number[];
+  /** The same from when its node knew that it runs. */
+  readonly inSinceKnownMs: readonly number[];
+  /** Until no host's table has it, from the end of its process. */
+  readonly sinceDeadMs: readonly number[];
+  /** The same from when its node knew. */
+  readonly outSinceKnownMs: readonly number[];
 }
 
-interface Ends {
-  /** Where the containers are. */
-  readonly there: LabHost;
-  /** Whose tables are looked at. */
-  readonly here: LabHost;
+/** The backends in a host's table of the network, and when each came and went. */
+class Watch {
+  readonly #child: ChildProcess;
+  readonly #slots = new Map<string, number>();
+  readonly cameAtMs = new Map<string, number>();
+  readonly wentAtMs = new Map<string, number>();
+  #rest = "";
+
+  constructor(host: LabHost, space: readonly string[], there: readonly string[]) {
+    for (const addr of there) this.#slots.set(addr, 1);
+    const [program = "", ...args] = host.execCommand([...space, "nft", "monitor", "elements"]);
+    this.#child = spawn(program, args, { stdio: ["ignore", "pipe", "inherit"], detached: true });
+    this.#child.stdout?.setEncoding("utf8").on("data", text => this.#read(text, Date.now()));
+  }
+
+  close(): void {
+    // Its own group: what entered the host's namespaces has forked.
+    if (this.#child.pid !== undefined) process.kill(-this.#child.pid, "SIGKILL");
+  }
+
+  #read(text: string, atMs: number): void {
+    const lines = `${this.#rest}${text}`.split("\n");
+    this.#rest = lines.pop() ?? "";
+    const before = new Map(this.#slots);
+    for (const line of lines) {
+      const [, verb, addr = ""] = CHANGE.exec(line) ?? [];
+      if (verb === undefined) continue;
+      this.#slots.set(addr, (this.#slots.get(addr) ?? 0) + (verb === "add" ? 1 : -1));
+    }
+    for (const [addr, slots] of this.#slots) {
+      const had = (before.get(addr) ?? 0) > 0;
+      if (slots > 0 && !had) this.cameAtMs.set(addr, atMs);
+      if (slots <= 0 && had) this.wentAtMs.set(addr, atMs);
+    }
+  }
 }
 
-/** `docker` speaks to the cluster. Clocks are one: both hosts are on this machine. */
+interface Place {
+  readonly container: string;
+  readonly taskId: string;
+  readonly addr: string;
+}
+
+type Docker = (args: readonly string[]) => Promise<string>;
+
+/** Of the container of the service on that host. */
+async function placeOn(host: LabHost): Promise<Place> {
+  const filters = ["--filter", `name=${SERVICE}`, "--filter", "status=running"];
+  const id = (await host.docker(["ps", "-q", ...filters])).trim();
+  const label = '{{index .Config.Labels "com.docker.swarm.task.id"}}';
+  const address = `{{(index .NetworkSettings.Networks "${NETWORK}").IPAddress}}`;
+  const said = await host.docker(["inspect", "-f", `${label} ${address}`, id]);
+  const [taskId = "", addr = ""] = said.trim().split(" ");
+  return { container: id, taskId, addr };
+}
+
+/** When the task's node knew that it is in that state. */
+function knownAtMs(docker: Docker, taskId: string, state: string): Promise<number> {
+  const format = "{{.Status.State}} {{json .Status.Timestamp}}";
+  return eventually(
+    async () => {
+      const said = await docker(["inspect", "--type", "task", "-f", format, taskId]);
+      const [is, at = "null"] = said.trim().split(" ");
+      return is === state ? Date.parse(JSON.parse(at) as string) : null;
+    },
+    { what: `a task that is ${state}`, timeoutMs: TIMEOUT_MS },
+  );
+}
+
+/** The last of the moments at which all hosts saw it. */
+function everywhere(
+  watches: readonly Watch[],
+  what: "cameAtMs" | "wentAtMs",
+  { addr }: Place,
+): Promise<number> {
+  return eventually(
+    () => {
+      const times = watches.map(watch => watch[what].get(addr));
+      return times.every(time => time !== undefined) ? Math.max(...times.map(Number)) : null;
+    },
+    { what: `${addr} ${what}`, timeoutMs: TIMEOUT_MS, everyMs: 5 },
+  );
+}
+
+async function startWatching(hosts: readonly LabHost[], networkId: string): Promise<Watch[]> {
+  const space = ["nsenter", `--net=/run/netns/${namespaceOf(networkId)}`];
+  const watches: Watch[] = [];
+  for (const host of hosts) {
+    const list = host.execCommand([...space, "nft", "list", "map", "ip", "sw", "be"]);
+    const there = await eventually(
+      async () => {
+        const text = await must(host.name, list).catch(() => "");
+        const addrs = text.split(",").flatMap(part => LISTED.exec(part)?.[1] ?? []);
+        return addrs.length === hosts.length ? addrs : null;
+      },
+      { what: "all backends", timeoutMs: TIMEOUT_MS },
+    );
+    watches.push(new Watch(host, space, there));
+  }
+  return watches;
+}
+
+/** A service with a container on each host; `there` has the one that is ended again and again. */
 export async function measureFollowing(
-  { there, here }: Ends,
-  docker: (args: readonly string[]) => Promise<string>,
+  hosts: readonly LabHost[],
+  there: LabHost,
+  docker: Docker,
   rounds: number,
 ): Promise<FollowTimes> {
   const id = (await docker(["network", "create", "-d", "overlay", NETWORK])).trim();
   // Containers are ended more often than a service's should.
   const patient = ["--restart-delay", "1s", "--label", "swarmd.restart.backoff=off"];
-  const create = ["service", "create", "-d", "--network", NETWORK, ...patient];
-  // A task on each host, so that both have the network; only the other host's is ended.
+  const health = ["--health-cmd", "true", "--health-interval", "1s"];
+  const create = ["service", "create", "-d", "--network", NETWORK, ...patient, ...health];
   await docker([...create, "--name", SERVICE, "--mode", "global", "swarmd/web:1"]);
-  const backends = async (): Promise<readonly string[]> => {
-    const space = ["nsenter", `--net=/run/netns/${namespaceOf(id)}`];
-    const list = [...space, "nft", "list", "map", "ip", "sw", "be"];
-    const { code, stdout } = await run(here.execCommand(list));
-    return code === 0 ? stdout.split(",").flatMap(part => ADDRESS.exec(part)?.[1] ?? []) : [];
+  const times = {
+    sinceHealthyMs: [] as number[],
+    inSinceKnownMs: [] as number[],
+    sinceDeadMs: [] as number[],
+    outSinceKnownMs: [] as number[],
   };
-  const inMs: number[] = [];
-  const outMs: number[] = [];
-  for (let round = 0; round <= rounds; round += 1) {
-    await eventually(async () => (await backends()).length === 2, waitFor("both backends"));
-    const seenAtMs = Date.now();
-    const container = (await there.docker(["ps", "-q", "--filter", `name=${SERVICE}`])).trim();
-    if (round > 0) inMs.push(seenAtMs - (await timeOf(there, container, "StartedAt")));
-    if (round === rounds) break;
-    await there.docker(["kill", container]);
-    await eventually(async () => (await backends()).length === 1, waitFor("one backend"));
-    outMs.push(Date.now() - (await timeOf(there, container, "FinishedAt")));
+  const watches = await startWatching(hosts, id);
+  try {
+    let place = await placeOn(there);
+    for (let round = 0; round < rounds; round += 1) {
+      await there.docker(["kill", place.container]);
+      const goneMs = await everywhere(watches, "wentAtMs", place);
+      times.sinceDeadMs.push(goneMs - (await timeOf(there, place, ".State.FinishedAt")));
+      times.outSinceKnownMs.push(goneMs - (await knownAtMs(docker, place.taskId, "failed")));
+      const before = place;
+      place = await eventually(
+        async () => {
+          const now = await placeOn(there).catch(() => before);
+          return now.taskId !== before.taskId && now.addr !== "" ? now : null;
+        },
+        { what: "another container", timeoutMs: TIMEOUT_MS },
+      );
+      const cameMs = await everywhere(watches, "cameAtMs", place);
+      const firstCheck = "(index .State.Health.Log 0).End";
+      times.sinceHealthyMs.push(cameMs - (await timeOf(there, place, firstCheck)));
+      times.inSinceKnownMs.push(cameMs - (await knownAtMs(docker, place.taskId, "running")));
+    }
+  } finally {
+    for (const watch of watches) watch.close();
   }
-  return { inMs, outMs };
+  return times;
 }
 
-function waitFor(what: string): { what: string; timeoutMs: number; everyMs: number } {
-  return { what, timeoutMs: TIMEOUT_MS, everyMs: 1 };
-}
-
-async function timeOf(host: LabHost, container: string, field: string): Promise<number> {
-  return Date.parse(
-    (await host.docker(["inspect", "-f", `{{.State.${field}}}`, container])).trim(),
-  );
+async function timeOf(host: LabHost, { container }: Place, field: string): Promise<number> {
+  const text = await host.docker(["inspect", "-f", `{{json ${field}}}`, container]);
+  return Date.parse(JSON.parse(text) as string);
 }
