@@ -58,6 +58,21 @@ export interface OverlayNetwork {
   readonly encrypted: boolean;
   /** UDP port of its tunnels, unless it is encrypted. */
   readonly dataPathPort: number;
+  /** The MTU asked for; absent: as large as fits between the hosts. */
+  readonly mtu?: number;
+}
+
+/** Option of a network: the MTU of its containers' devices. */
+export const MTU_OPTION = "com.docker.network.driver.mtu";
+/** Smaller is not IP: RFC 791 section 3.2, RFC 8200 section 5. */
+export const MTU_MIN = { ipv4: 68, ipv6: 1_280 } as const;
+/** The largest IPv4 packet, less the headers of a tunnel. */
+export const MTU_MAX = 65_485;
+
+/** What the option asks for; null when it is no such number. */
+export function parseMtu(text: string): number | null {
+  const mtu = /^[1-9][0-9]{0,4}$/.test(text) ? Number(text) : 0;
+  return mtu >= MTU_MIN.ipv4 && mtu <= MTU_MAX ? mtu : null;
 }
 
 export type PortProtocol = "tcp" | "udp" | "sctp";

@@ -2,6 +2,7 @@ import { SwarmError } from "../base/errors.ts";
 import { base64ByteLength } from "./base64.ts";
 import { familyOf, networkContains, parseCidr, parseIp } from "./ip.ts";
 import { validateLabelCount } from "./labels.ts";
+import { MTU_MAX, MTU_MIN, MTU_OPTION, parseMtu } from "./overlay.ts";
 import type { Config, Network, Secret } from "./rows.ts";
 import type { Labels } from "./service-spec.ts";
 import { decodeJson } from "./validate-decode.ts";
@@ -77,6 +78,7 @@ interface NetworkRules extends WithName {
   readonly EnableIPv4?: boolean;
   readonly EnableIPv6?: boolean;
   readonly Labels?: Labels;
+  readonly Options?: Labels;
   readonly IPAM?: { readonly Config?: readonly IpamConfig[] };
 }
 
@@ -94,6 +96,7 @@ export function validateNetworkSpec(spec: Network["spec"]): void {
   if (!SHARED_DRIVERS.has(driver)) throw pluginNotFound(driver);
   for (const config of rules.IPAM?.Config ?? []) validateIpam(config);
   validateFamilies(rules);
+  validateMtu(rules);
   if (rules.Attachable === true && rules.Ingress === true) {
     throw refusal("ingress network cannot be attachable");
   }
@@ -117,6 +120,15 @@ function validateFamilies({ EnableIPv4, EnableIPv6, IPAM }: NetworkRules): void 
       throw refusal(`subnet ${Subnet} is too small: /${V6_PREFIX_MAX} is the smallest of IPv6`);
     }
   }
+}
+
+function validateMtu({ Options, EnableIPv6 }: NetworkRules): void {
+  const asked = Options?.[MTU_OPTION];
+  if (asked === undefined) return;
+  const mtu = parseMtu(asked) ?? 0;
+  const least = EnableIPv6 === true ? MTU_MIN.ipv6 : MTU_MIN.ipv4;
+  if (mtu >= least) return;
+  throw refusal(`invalid MTU ${asked} (${MTU_OPTION}): it must be from ${least} to ${MTU_MAX}`);
 }
 
 function validateIpam({

@@ -376,6 +376,11 @@ t.test("a network with IPv6 has a subnet of each family", async t => {
   t.match(await refused({ EnableIPv4: false }), /always has IPv4 addresses/);
   const tiny = { EnableIPv6: true, IPAM: { Config: [{ Subnet: "fd00:1::/127" }] } };
   t.match(await refused(tiny), /too small/);
+  const mtu = (text: string): object => ({ Options: { "com.docker.network.driver.mtu": text } });
+  for (const text of ["0", "67", "-1", "1450.5", "65486", "big", ""]) {
+    t.match(await refused(mtu(text)), /invalid MTU .*: it must be from 68 to 65485/);
+  }
+  t.match(await refused({ ...mtu("1279"), EnableIPv6: true }), /from 1280 to/);
 });
 
 t.test("an address pool that is used up says so", async t => {

@@ -278,6 +278,20 @@ t.test("the plan of a network", async t => {
   t.same(plan?.peers, new Map([[2, "10.77.0.2"]]));
 });
 
+t.test("a network's own MTU holds, as far as it fits between the hosts", async t => {
+  const plain = network("net");
+  if (plain.action !== "update" || plain.kind !== "network") throw new Error("it is one");
+  const mtuOf = (mtu: number, addr = "10.77.0.1"): number | undefined => {
+    const table = new OverlayTable();
+    table.apply([host(SELF, 1, addr), { ...plain, item: { ...plain.item, mtu } }], true);
+    return planNetwork(table, "net", FACTS)?.tunnel.mtu;
+  };
+  t.equal(mtuOf(1_200), 1_200);
+  t.equal(mtuOf(1_450), 1_450);
+  t.equal(mtuOf(9_000), 1_450);
+  t.equal(mtuOf(1_450, "fd00::1"), 1_430, "outer addresses of IPv6 leave less");
+});
+
 t.test("the ingress network is here only for published ports or containers", async t => {
   const table = new OverlayTable();
   table.apply([host(SELF, 1, "10.77.0.1"), network("net", true)], true);

@@ -5,6 +5,7 @@ import {
   addressesOf,
   byFamily,
   MESH_ID,
+  MTU_OPTION,
   type OverlayChange,
   type OverlayEndpoint,
   type OverlayHost,
@@ -13,6 +14,7 @@ import {
   type OverlayPort,
   type OverlayService,
   overlayItemId,
+  parseMtu,
 } from "../../model/overlay.ts";
 import { publishAddresses } from "../../model/publish-address.ts";
 import type { Network, Node, Service, Task } from "../../model/rows.ts";
@@ -261,8 +263,10 @@ function hostOf(node: Node): OverlayHost | null {
 function networkOf(view: StateView, network: Network): OverlayNetwork {
   const { spec } = network;
   const [cluster] = view.table("cluster").all();
-  const options = spec["Options"];
-  const encrypted = typeof options === "object" && options !== null && ENCRYPTED_OPTION in options;
+  const given = spec["Options"];
+  const options = typeof given === "object" && given !== null ? given : {};
+  const encrypted = ENCRYPTED_OPTION in options;
+  const mtu = MTU_OPTION in options ? parseMtu(String(options[MTU_OPTION])) : null;
   return {
     id: network.id,
     name: spec.Name,
@@ -273,6 +277,7 @@ function networkOf(view: StateView, network: Network): OverlayNetwork {
     ingress: spec["Ingress"] === true,
     encrypted,
     dataPathPort: cluster?.dataPathPort ?? 0,
+    ...(mtu !== null && { mtu }),
   };
 }
 

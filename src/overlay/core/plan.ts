@@ -147,12 +147,15 @@ function tunnelConfig(
 ): TunnelConfig | null {
   const { vni } = network;
   const common = { vni, index: self.index, port: tunnelPort(network) };
+  // More than fits would be lost on the way, whoever asked for it.
+  const atMost = (fits: number): number => Math.min(network.mtu ?? fits, fits);
   if (network.encrypted) {
     if (mesh === null) return null;
-    return { ...common, localAddr: mesh.addrOf(self.index), mtu: mesh.mtu - VXLAN_OVERHEAD_V4 };
+    const mtu = atMost(mesh.mtu - VXLAN_OVERHEAD_V4);
+    return { ...common, localAddr: mesh.addrOf(self.index), mtu };
   }
   const overhead = self.addr.includes(":") ? VXLAN_OVERHEAD_V6 : VXLAN_OVERHEAD_V4;
-  return { ...common, localAddr: self.addr, mtu: underlay.mtu - overhead };
+  return { ...common, localAddr: self.addr, mtu: atMost(underlay.mtu - overhead) };
 }
 
 function vtepOf(
