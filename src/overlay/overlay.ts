@@ -20,7 +20,7 @@ import type { EngineSide } from "./engine-side.ts";
 import { Flows } from "./flows.ts";
 import type { HostProbe } from "./host-probe.ts";
 import { HostProgram } from "./host-rules.ts";
-import { type LeaseSource, LocalLeases } from "./leases.ts";
+import { type LeaseSource, LocalLeases, leaseRowsOf } from "./leases.ts";
 import { type LocalEndpoint, LocalState } from "./local-state.ts";
 import { Mesh } from "./mesh.ts";
 import { MeshKeeper } from "./mesh-keeper.ts";
@@ -87,6 +87,7 @@ export class Overlay implements TaskNetworks {
   #onCapability: () => void = () => undefined;
   #mtu = 0;
   #ipv6 = false;
+  #sctp = "";
   /** Managers have said what is this node's: what else is here is left over. */
   #confirmed = false;
   #saveTimer: Timer | null = null;
@@ -97,7 +98,15 @@ export class Overlay implements TaskNetworks {
     this.#state = state;
     const audits = new AuditLog(deps);
     const lanes = { ...deps, audits, signal: this.#stop.signal };
-    this.#leases = new LocalLeases({ ...deps, state });
+    this.#leases = new LocalLeases({
+      ...deps,
+      state,
+      rows: () => (this.#confirmed ? leaseRowsOf(this.#table, options.nodeId) : null),
+      onFound: (networkId, what) => {
+        audits.looked(networkId, what);
+        deps.logger.warn("an address and who has it did not agree", { network: networkId, what });
+      },
+    });
     this.#naming = new Naming({ ...deps, table: this.#table, state });
     this.#mesh = new Mesh(options, {
       ...deps,
@@ -135,7 +144,8 @@ export class Overlay implements TaskNetworks {
     };
     const problem = (): string => this.#problem;
     const ipv6 = (): boolean => this.#ipv6;
-    this.#places = new TaskPlaces(options, { ...parts, flows, ipv6, problem });
+    const sctp = (): string => this.#sctp;
+    this.#places = new TaskPlaces(options, { ...parts, flows, ipv6, problem, sctp });
     const confirmed = (): boolean => this.#confirmed;
     this.#caretaker = new Caretaker({ ...parts, host: this.#host, confirmed });
     const prober = new Prober({
@@ -182,6 +192,7 @@ export class Overlay implements TaskNetworks {
     for (const warning of facts.warnings) logger.warn("overlay networks are limited", { warning });
     this.#problem = facts.problem;
     this.#ipv6 = facts.ipv6;
+    this.#sctp = facts.sctp;
     this.#mtu = await underlayMtu(this.#options.addr);
     if (this.#problem !== "") return;
     await this.#mesh.open(facts.wireguard);

@@ -13,6 +13,8 @@ export interface HostFacts {
   readonly ipv6: boolean;
   /** Why there can be no encrypted network here; empty: there can. */
   readonly wireguard: string;
+  /** Why no task with published SCTP ports can be here; empty: it can. */
+  readonly sctp: string;
   /** What works less well, and why. */
   readonly warnings: readonly string[];
 }
@@ -42,6 +44,9 @@ const PROBE_TUNNEL = "swgprobe";
 /** The last one, which no network is given. */
 const PROBE_VNI = 0xff_ffff;
 const DEFAULT_MTU = 1_500;
+const SCTP_TRACKING = "/proc/sys/net/netfilter/nf_conntrack_sctp_timeout_established";
+/** In the kernel by now, or a module that it loads when somebody opens such a socket. */
+const SCTP_SOCKETS = "grep -qw ^SCTP /proc/net/protocols || modprobe -n -q sctp";
 
 /** Tries what the data path is made of: names what is missing instead of failing later. */
 export async function probeHost(commands: Commands): Promise<HostFacts> {
@@ -57,7 +62,18 @@ export async function probeHost(commands: Commands): Promise<HostFacts> {
   if (without6 !== "" && problem === "") {
     warnings.push(`IPv6 is off in overlay networks on this host: ${without6}`);
   }
-  return { problem, ipv6: without6 === "", wireguard: await tunnels, warnings };
+  // Connection tracking is loaded by now, if the kernel has it as a module.
+  const sctp = await missingSctp(commands);
+  return { problem, ipv6: without6 === "", wireguard: await tunnels, sctp, warnings };
+}
+
+async function missingSctp(commands: Commands): Promise<string> {
+  const [tracked, sockets] = await Promise.all([
+    succeeds(commands, ["test", "-e", SCTP_TRACKING]),
+    succeeds(commands, ["sh", "-c", SCTP_SOCKETS]),
+  ]);
+  if (!sockets) return "the kernel has no SCTP (CONFIG_IP_SCTP), nor a module of it";
+  return tracked ? "" : "the kernel tracks no SCTP connections (CONFIG_NF_CT_PROTO_SCTP)";
 }
 
 async function missingWireguard(commands: Commands): Promise<string> {

@@ -49,6 +49,8 @@ export interface TaskPlacesDeps {
   readonly ipv6: () => boolean;
   /** Why there are no overlay networks here; empty: there are. */
   readonly problem: () => string;
+  /** Why no SCTP port can be published here; empty: it can. */
+  readonly sctp: () => string;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -97,6 +99,7 @@ export class TaskPlaces {
 
   async prepare({ task, spec }: AssignedTask, signal: AbortSignal): Promise<PreparedNetworks> {
     this.#refuseWithout();
+    this.#refuseSctp(spec.EndpointSpec?.Ports ?? []);
     // The ingress network last: the others' names and devices come first.
     const ordered = [...task.networks].sort(
       (a, b) => Number(this.#isIngress(a.networkId)) - Number(this.#isIngress(b.networkId)),
@@ -241,6 +244,14 @@ export class TaskPlaces {
       changed = own.length > 0 || this.#deps.state.nameservers.delete(key) || changed;
     }
     if (changed) await this.#deps.state.save();
+  }
+
+  #refuseSctp(ports: readonly PortConfig[]): void {
+    const reason = this.#deps.sctp();
+    const port = ports.find(({ Protocol }) => Protocol === "sctp");
+    if (reason === "" || port === undefined) return;
+    const text = `SCTP port ${port.TargetPort ?? 0} cannot be published on this node: ${reason}`;
+    throw new SwarmError("failed_precondition", text);
   }
 
   #refuseWithout(): void {

@@ -83,7 +83,7 @@ function service(
   networkId: string,
   serviceId: string,
   vip: string,
-  ports: readonly { protocol: "tcp" | "udp"; published: number; target: number }[] = [],
+  ports: readonly { protocol: "tcp" | "udp" | "sctp"; published: number; target: number }[] = [],
   vip6 = "",
 ): OverlayChange {
   const id = `${networkId}/${serviceId}`;
@@ -303,6 +303,33 @@ t.test("the ingress network is here only for published ports or containers", asy
     planNetwork(table, "net", FACTS)?.ports,
     new Map([["tcp . 8080", { target: 80, backends: ["10.0.1.9"], at: [] }]]),
   );
+});
+
+t.test("published ports of all protocols", async t => {
+  const table = new OverlayTable();
+  const ports = [
+    { protocol: "tcp", published: 80, target: 8_080 },
+    { protocol: "udp", published: 53, target: 5_353 },
+    { protocol: "sctp", published: 9_000, target: 9_001 },
+  ] as const;
+  const backend = endpoint("in", "t1", { addr: "10.0.1.5" });
+  const hosts = [host(SELF, 1, "10.77.0.1"), host("n2", 2, "10.77.0.2")];
+  table.apply([...hosts, network("in", true), service("in", "s1", "", ports), backend], true);
+  const plan = planNetwork(table, "in", FACTS);
+  if (plan === null) throw new Error("it has a plan");
+  const { batch } = diffNetwork(nothingYet(plan.tunnel), plan, false);
+  t.same(batch.nft.split("\n"), [
+    "add chain ip swin n1",
+    "flush chain ip swin n1",
+    "add rule ip swin n1 meta mark set numgen random mod 1 " +
+      "dnat ip to ip protocol . th dport . meta mark map @be",
+    "add element ip swin hosts { 02:53:00:00:00:02 : 0x10002 }",
+    "add element ip swin zones { 02:53:00:00:00:02 : 2 }",
+    "add element ip swin svc { tcp . 80 : jump n1, udp . 53 : jump n1, sctp . 9000 : jump n1 }",
+    "add element ip swin be { tcp . 80 . 0 : 10.0.1.5 . 8080, udp . 53 . 0 : 10.0.1.5 . 5353, " +
+      "sctp . 9000 . 0 : 10.0.1.5 . 9001 }",
+    "",
+  ]);
 });
 
 t.test("UDP flows of a backend that left are to choose anew", async t => {

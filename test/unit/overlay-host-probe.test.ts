@@ -23,7 +23,7 @@ t.test("a host that has everything is looked at once", { skip }, async t => {
   const host = new Host();
   const probe = new HostProbe({ commands: host });
   const [first, second] = await Promise.all([probe.facts(), probe.facts()]);
-  t.same(first, { problem: "", ipv6: true, wireguard: "", warnings: [] });
+  t.same(first, { problem: "", ipv6: true, wireguard: "", sctp: "", warnings: [] });
   t.equal(second, first);
   const { runs } = host;
   t.equal(await probe.facts(), first);
@@ -41,6 +41,15 @@ t.test("one that lacks something is looked at again", { skip }, async t => {
     const probe = new HostProbe({ commands: host });
     t.match(await probe.facts(), lack, program);
     host.lacks.clear();
-    t.same(await probe.facts(), { problem: "", ipv6: true, wireguard: "", warnings: [] });
+    t.same(await probe.facts(), { problem: "", ipv6: true, wireguard: "", sctp: "", warnings: [] });
   }
+});
+
+t.test("what of SCTP the kernel lacks is named", { skip }, async t => {
+  const host = new Host();
+  host.lacks.add("test");
+  const probe = new HostProbe({ commands: host });
+  t.match(await probe.facts(), { sctp: /tracks no SCTP connections/ });
+  host.lacks.add("sh");
+  t.match(await new HostProbe({ commands: host }).facts(), { sctp: /the kernel has no SCTP/ });
 });

@@ -115,6 +115,8 @@ t.test("numbers and addresses may be written in other ways", async t => {
     },
   };
   t.equal(judgeRules(INGRESS, rules, ["ipv6"], null).wrong, null);
+  const numbers = INGRESS.replaceAll("tcp . 8080", "6 . 8080");
+  t.equal(judgeRules(numbers, rules, ["ipv6"], null).wrong, null, "without /etc/protocols");
   const other = INGRESS.replace("0x00010002", "0x00010003");
   t.match(judgeRules(other, rules, ["ipv6"], null).wrong, /hosts lacks/);
 });

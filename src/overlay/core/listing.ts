@@ -85,9 +85,17 @@ function expectedElements({ hosts, self, slots }: Rules): ReadonlyMap<string, re
   ]);
 }
 
+/** How nft names protocols on a host without /etc/protocols. */
+const PROTOCOLS: ReadonlyMap<string, string> = new Map([
+  ["6", "tcp"],
+  ["17", "udp"],
+  ["132", "sctp"],
+]);
+
 /** The same text for the same element, however its numbers and addresses are written. */
 function normal(element: string): string {
-  return element.trim().split(/\s+/).map(normalWord).join(" ");
+  const [first = "", ...words] = element.trim().split(/\s+/).map(normalWord);
+  return [PROTOCOLS.get(first) ?? first, ...words].join(" ");
 }
 
 function normalWord(word: string): string {
