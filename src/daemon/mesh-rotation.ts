@@ -6,6 +6,7 @@ import {
   hasEncryptedNetwork,
   meshLaggards,
   nextMesh,
+  nodesOfOneKey,
   untilRotation,
 } from "../control/core/mesh-rotation.ts";
 import { type MeshState, meshOf } from "../model/mesh.ts";
@@ -74,6 +75,11 @@ export class MeshRotation {
     }
     const dueMs = untilRotation(mesh, clock.nowMs());
     if (dueMs > 0) return dueMs;
+    const old = nodesOfOneKey(store.view);
+    if (old.length > 0) {
+      logger.info("the mesh keeps its keys until nodes of an older version are upgraded", { old });
+      return null;
+    }
     await this.#write(cluster, nextMesh(mesh, newKey(), clock.nowMs()), signal);
     logger.info("the mesh is to have new keys", { generation: generation + 1 });
     return 0;

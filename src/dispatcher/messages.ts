@@ -70,6 +70,7 @@ function meshOf(fields: Readonly<Record<string, unknown>>): object {
     .filter(key => Number.isInteger(key.generation) && WIREGUARD_KEY.test(key.publicKey));
   const lagging = list(fields["lagging"]).slice(0, MESH_LAGGING_MAX).map(clip);
   return {
+    ...(fields["changesKeys"] === true && { changesKeys: true }),
     ...(meshKeys.length > 0 && { meshKeys }),
     ...(lagging.length > 0 && { lagging }),
   };

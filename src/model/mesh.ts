@@ -9,7 +9,7 @@ export const MESH_LAGGING_MAX = 256;
 export type MeshState = NonNullable<Cluster["mesh"]>;
 
 /** Of a cluster that has had no rotation: its nodes' first keys, and no shared one. */
-const FIRST: MeshState = {
+export const FIRST_MESH: MeshState = {
   generation: 1,
   psk: "",
   previousPsk: "",
@@ -18,5 +18,5 @@ const FIRST: MeshState = {
 };
 
 export function meshOf(cluster: Pick<Cluster, "mesh">): MeshState {
-  return cluster.mesh ?? FIRST;
+  return cluster.mesh ?? FIRST_MESH;
 }

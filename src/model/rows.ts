@@ -67,6 +67,8 @@ export interface OverlayCapability {
   readonly publicKey: string;
   /** Its containers can have IPv6 addresses; absent: they cannot. */
   readonly ipv6?: true;
+  /** It can change its key; absent: its one key is that of the first generation for ever. */
+  readonly changesKeys?: true;
   /** Ends of the encrypted mesh that are up there; absent: none. */
   readonly meshKeys?: readonly MeshKey[];
   /** Ids of nodes, the first of them, that it reaches by an older generation's end still. */

@@ -1,8 +1,8 @@
 import type { Clock } from "../base/clock.ts";
 import { errorMessage, SwarmError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
-import { MESH_LAGGING_MAX } from "../model/mesh.ts";
-import type { OverlayHost, OverlayMesh } from "../model/overlay.ts";
+import { FIRST_MESH, MESH_LAGGING_MAX } from "../model/mesh.ts";
+import { MESH_ID, type OverlayHost, type OverlayMesh } from "../model/overlay.ts";
 import type { MeshKey } from "../model/rows.ts";
 import type { Commands } from "./commands.ts";
 import {
@@ -34,6 +34,8 @@ export interface MeshDeps {
   readonly hosts: () => ReadonlyMap<string, OverlayHost>;
   /** Null while this node was told of no encrypted network. */
   readonly told: () => OverlayMesh | null;
+  /** There is an encrypted network here. */
+  readonly isNeeded: () => boolean;
   readonly underlayMtu: () => number;
   /** Managers must hear of `ends` and `lagging`. */
   readonly onChanged: () => void;
@@ -93,7 +95,7 @@ export class Mesh {
 
   /** The first ids of the hosts that are reached by an older generation. */
   get lagging(): readonly string[] {
-    const generation = this.#deps.told()?.generation;
+    const generation = this.#told()?.generation;
     if (generation === undefined || this.#ends.size === 0) return [];
     const all = laggingHosts(this.#ways, generation, this.#options.nodeId, this.#deps.hosts());
     return all.slice(0, MESH_LAGGING_MAX);
@@ -101,7 +103,7 @@ export class Mesh {
 
   /** The ends and ways are to change still. */
   get isMoving(): boolean {
-    return this.#deps.told()?.settled === false && this.#ends.size > 0;
+    return this.#told()?.settled === false && this.#ends.size > 0;
   }
 
   /** Reads or makes the key, unless there can be no mesh because of `problem`. */
@@ -115,7 +117,7 @@ export class Mesh {
   /** Makes ends, their peers and the ways to hosts as they should be now. Throws when it cannot. */
   async sync(): Promise<void> {
     if (this.#problem !== "") throw new SwarmError("failed_precondition", this.#problem);
-    const told = this.#deps.told();
+    const told = this.#told();
     const hosts = this.#deps.hosts();
     const self = hosts.get(this.#options.nodeId);
     if (self === undefined || told === null) return;
@@ -134,6 +136,13 @@ export class Mesh {
     if (!isOlderNeeded) await this.#dropOlder(generation);
     this.#facts = { mtu, addrOf: meshAddr };
     this.#tellChange();
+  }
+
+  /** A leader of a version without generations tells nothing of them: all is of the first then. */
+  #told(): OverlayMesh | null {
+    const told = this.#deps.told();
+    if (told !== null || this.#keys.newest?.generation !== 1) return told;
+    return this.#deps.isNeeded() ? { id: MESH_ID, ...FIRST_MESH } : null;
   }
 
   async #dropOlder(generation: number): Promise<void> {

@@ -112,6 +112,7 @@ export class Overlay implements TaskNetworks {
       ...deps,
       hosts: () => this.#table.hosts,
       told: () => this.#table.mesh,
+      isNeeded: () => this.#table.hasEncrypted,
       onChanged: () => this.#onCapability(),
       underlayMtu: () => this.#mtu,
     });
@@ -275,6 +276,7 @@ export class Overlay implements TaskNetworks {
     return {
       ...{ addr, publicKey, problem: "" },
       ...(this.#ipv6 && { ipv6: true }),
+      ...(publicKey !== "" && { changesKeys: true }),
       ...(ends.length > 0 && { meshKeys: ends }),
       ...(lagging.length > 0 && { lagging }),
     };

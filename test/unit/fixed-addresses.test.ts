@@ -242,4 +242,9 @@ t.test("what labels cannot have is refused, and says whose it is", async t => {
   t.equal(await make(of("10.4.0.77")), "done");
   const again = await make({ "swarmd.network.net.vip": "10.4.0.77" }, "y");
   t.match(again, /in use by service 'x'/, "also before it was given");
+  const mac = { "swarmd.network.net.mac": "02:00:00:00:00:01" };
+  t.equal(await make(mac, "z"), "done");
+  const upper = { "swarmd.network.net.mac": "02:00:00:00:00:01".toUpperCase() };
+  t.match(await make(upper, "zz"), /MAC address 02:00:00:00:00:01 on network .* by service 'z'/);
+  t.equal(await make({ "swarmd.network.net.mac": "02:00:00:00:00:02" }, "zzz"), "done");
 });

@@ -5,13 +5,14 @@ import {
   MESH_ROTATION_MS,
   meshLaggards,
   nextMesh,
+  nodesOfOneKey,
   untilRotation,
 } from "../../src/control/core/mesh-rotation.ts";
 import { MeshRotation } from "../../src/daemon/mesh-rotation.ts";
 import { decodeDescription } from "../../src/dispatcher/messages.ts";
 import { MESH_LAGGING_MAX, meshOf } from "../../src/model/mesh.ts";
 import { MESH_ID, type OverlayHost, type OverlayMesh } from "../../src/model/overlay.ts";
-import type { MeshKey } from "../../src/model/rows.ts";
+import type { MeshKey, Node, OverlayCapability } from "../../src/model/rows.ts";
 import {
   chooseWays,
   laggingHosts,
@@ -51,6 +52,49 @@ t.test("an end of a generation", async t => {
   const other = meshConfig({ generation: 2, privateKey: "secret", psk: "" }, "n2", hosts);
   t.match(other, /ListenPort = 51821\n/, "generations take turns");
   t.notMatch(other, /PresharedKey/);
+});
+
+t.test("a host of a version without generations is met by its one key", async t => {
+  const { meshKeys: _none, ...old } = hostOf(2, []);
+  const hosts = hostsOf(hostOf(1, [1, 2]), { ...old, publicKey: key("old") });
+  const config = (generation: number): string =>
+    meshConfig({ generation, privateKey: "secret", psk: "" }, "n1", hosts);
+  t.match(config(1), /PublicKey = oldA+=/);
+  t.notMatch(config(2), /Peer/);
+  t.same([...chooseWays(new Map(), [1, 2], "n1", hosts, () => false)], [[2, 1]]);
+});
+
+t.test("no new keys while a node is there that cannot change its own", async t => {
+  const clock = new VirtualClock();
+  const store = new MemoryStore(clock);
+  const plain = aNetwork({ id: "net1" });
+  const row = { ...plain, spec: { ...plain.spec, Options: { encrypted: "" } } };
+  const old = { addr: "10.77.0.1", publicKey: key("a"), problem: "" };
+  const nodeWith = (overlay: OverlayCapability): Partial<Node> => {
+    const { description } = aNode({ id: "n1" });
+    return { description: description === null ? null : { ...description, overlay } };
+  };
+  store.put(
+    { op: "create", table: "cluster", row: aCluster({}) },
+    { op: "create", table: "nodes", row: { ...aNode({ id: "n1" }), ...nodeWith(old) } },
+    { op: "create", table: "networks", row },
+  );
+  t.equal(nodesOfOneKey(store.view).length, 1);
+  const generation = (): number =>
+    meshOf([...store.view.table("cluster").all()][0] ?? {}).generation;
+  const stop = new AbortController();
+  const rotation = new MeshRotation({ store, newKey: () => "k", clock, logger: silentLogger });
+  const running = rotation.run(stop.signal);
+  clock.advance(2 * MESH_ROTATION_MS);
+  await new Promise(resolve => setImmediate(resolve));
+  t.equal(generation(), 1);
+  const fields = nodeWith({ ...old, changesKeys: true });
+  store.put({ op: "patch", table: "nodes", id: "n1", fields });
+  await eventually(() => generation() === 2, { what: "the rotation that was put off" });
+  const json = JSON.stringify({ overlay: { ...old, changesKeys: true } });
+  t.equal(decodeDescription(json).overlay?.changesKeys, true);
+  stop.abort();
+  await running;
 });
 
 t.test("ways go over when both hosts have met by the new keys", async t => {

@@ -40,6 +40,19 @@ export function meshLaggards(view: StateView, { generation }: MeshState): readon
   return late.map(node => node.description?.hostname || node.id);
 }
 
+/**
+ * Nodes there are whose version knows one key for ever: with new keys they would be cut off from
+ * all others until they are upgraded, so there are no new ones before. By host name.
+ */
+export function nodesOfOneKey(view: StateView): readonly string[] {
+  const nodes = [...view.table("nodes").all()].filter(({ status, description }) => {
+    const { publicKey = "", changesKeys, meshKeys } = description?.overlay ?? {};
+    if (status.state !== "ready" || publicKey === "") return false;
+    return changesKeys !== true && meshKeys === undefined;
+  });
+  return nodes.map(node => node.description?.hostname || node.id);
+}
+
 export function hasEncryptedNetwork(view: StateView): boolean {
   return [...view.table("networks").all()].some(({ spec }) => {
     const options = spec["Options"];

@@ -3,7 +3,7 @@ import { type MeshState, meshOf } from "../../model/mesh.ts";
 import type { StateView } from "../../model/view.ts";
 import type { OperationContext } from "../context.ts";
 import { rpcError } from "../core/errors.ts";
-import { meshLaggards, nextMesh } from "../core/mesh-rotation.ts";
+import { meshLaggards, nextMesh, nodesOfOneKey } from "../core/mesh-rotation.ts";
 import { clusterOf } from "./swarm.ts";
 
 export function getMesh(ctx: OperationContext): MeshStatus {
@@ -19,6 +19,11 @@ export async function rotateMesh(ctx: OperationContext): Promise<MeshStatus> {
       const waits = meshLaggards(ctx.view, now).join(", ") || "the leader";
       const text = `the keys of generation ${now.generation} are not in use everywhere yet`;
       throw rpcError("failed_precondition", `${text}: waiting for ${waits}`);
+    }
+    const old = nodesOfOneKey(ctx.view);
+    if (old.length > 0) {
+      const text = "nodes of an older version cannot change their keys and would be cut off";
+      throw rpcError("failed_precondition", `${text}: upgrade swarmd on ${old.join(", ")} first`);
     }
     const mesh = nextMesh(now, ctx.tokens.newMeshKey(), ctx.nowMs);
     const { id, version: ifVersion } = cluster;

@@ -25,8 +25,10 @@ export interface MeshEnd {
   readonly psk: string;
 }
 
+/** Hosts of a version without generations tell one key; it is of the first. */
 function keyOf(host: OverlayHost, generation: number): string {
-  return host.meshKeys?.find(key => key.generation === generation)?.publicKey ?? "";
+  if (host.meshKeys === undefined) return generation === 1 ? host.publicKey : "";
+  return host.meshKeys.find(key => key.generation === generation)?.publicKey ?? "";
 }
 
 /**

@@ -50,6 +50,10 @@ export class OverlayTable {
     return this.#networks.get(id);
   }
 
+  get hasEncrypted(): boolean {
+    return [...this.#networks.values()].some(({ network }) => network.encrypted);
+  }
+
   /**
    * Takes in changes in their order; `complete` ones replace everything. Returns the networks that
    * are not as they were: all of them when a host changed.
