@@ -1,5 +1,6 @@
 import type { Clock } from "../base/clock.ts";
 import type { AuditFinding } from "../model/data-path.ts";
+import type { OverlayCounters } from "./counters.ts";
 
 /** Findings kept of each network, newest last. */
 export const MAX_FINDINGS = 10;
@@ -17,10 +18,12 @@ const NEVER: AuditRecord = { auditedAtMs: 0, repairs: 0, findings: [] };
 /** What audits of the data path have found: by network, and of the host as a whole. */
 export class AuditLog {
   readonly #clock: Clock;
+  readonly #counters: OverlayCounters;
   readonly #records = new Map<string, AuditRecord>();
 
-  constructor(deps: { readonly clock: Clock }) {
+  constructor(deps: { readonly clock: Clock; readonly counters: OverlayCounters }) {
     this.#clock = deps.clock;
+    this.#counters = deps.counters;
   }
 
   of(scope: string): AuditRecord {
@@ -30,6 +33,8 @@ export class AuditLog {
   /** It was looked at: `what` was wrong, or nothing (null). */
   looked(scope: string, what: string | null): void {
     const { repairs, findings } = this.of(scope);
+    this.#counters.audits += 1;
+    if (what !== null) this.#counters.repairs += 1;
     const atMs = this.#clock.nowMs();
     const record =
       what === null

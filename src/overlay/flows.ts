@@ -2,7 +2,7 @@ import { errorMessage } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
 import { familyOf, type IpFamily } from "../model/ip.ts";
 import type { Commands } from "./commands.ts";
-import { parseFlows } from "./core/actual.ts";
+import { countServed, parseFlows } from "./core/actual.ts";
 import { namespaceOf } from "./core/names.ts";
 import type { StaleFlows } from "./core/program.ts";
 
@@ -26,11 +26,12 @@ export class Flows {
     this.#logger = deps.logger;
   }
 
-  /** TCP connections with an address that have neither ended nor begun to. */
-  async connections(networkId: string, addr: string): Promise<number> {
-    const which = `-p tcp --state ESTABLISHED --reply-src ${addr}`;
-    const text = await this.#list(networkId, familyOf(addr), which);
-    return text.split("\n").filter(line => line !== "").length;
+  /** TCP connections that a container serves, and its clients have not ended. */
+  async connections(sandbox: string): Promise<number> {
+    const read = ["cat", "/proc/net/tcp", "/proc/net/tcp6"];
+    // Without IPv6 there is no second one.
+    const command = ["nsenter", `--net=${sandbox}`, "sh", "-c", `${read.join(" ")} 2>/dev/null; :`];
+    return countServed(await this.#commands.run(command));
   }
 
   /**
@@ -62,7 +63,7 @@ export class Flows {
     try {
       const known = new Set<string>();
       for (const family of new Set(stale.map(({ originalDst }) => familyOf(originalDst)))) {
-        for (const flow of parseFlows(await this.#list(networkId, family, "-p udp"))) {
+        for (const flow of parseFlows(await this.#list(networkId, family))) {
           known.add(flow);
         }
       }
@@ -79,8 +80,8 @@ export class Flows {
     }
   }
 
-  #list(networkId: string, family: IpFamily, which: string): Promise<string> {
-    const list = `${UNLESS_NONE} || exec conntrack -L -f ${family} ${which}`;
+  #list(networkId: string, family: IpFamily): Promise<string> {
+    const list = `${UNLESS_NONE} || exec conntrack -L -f ${family} -p udp`;
     return this.#inside(networkId, ["sh", "-c", list]);
   }
 

@@ -6,6 +6,7 @@ import { namespaceOf } from "./core/names.ts";
 import { type NetworkPlan, type PlanFacts, planNetwork, type TunnelConfig } from "./core/plan.ts";
 import { diffNetwork, isEmpty, nothingYet, type Programmed } from "./core/program.ts";
 import type { OverlayTable } from "./core/table.ts";
+import type { OverlayCounters } from "./counters.ts";
 import type { DnsServer } from "./dns-server.ts";
 import type { Flows } from "./flows.ts";
 import { Lane, type LaneDeps } from "./lane.ts";
@@ -24,6 +25,7 @@ export interface NetworkProgramsDeps extends LaneDeps {
   /** What is programmed of a network has changed. */
   readonly onProgrammed: (networkId: string) => void;
   readonly audits: AuditLog;
+  readonly counters: OverlayCounters;
   readonly logger: Logger;
 }
 
@@ -67,7 +69,7 @@ export class NetworkPrograms {
   sync(networkId: string): Promise<void> {
     let lane = this.#lanes.get(networkId);
     if (lane === undefined) {
-      lane = new Lane(networkId, () => this.#sync(networkId), this.#deps);
+      lane = new Lane(networkId, () => this.#counted(networkId), this.#deps);
       this.#lanes.set(networkId, lane);
     }
     return lane.request();
@@ -131,6 +133,15 @@ export class NetworkPrograms {
     return judgeRules(text, programmed.rules, plan.families, base).wrong;
   }
 
+  async #counted(networkId: string): Promise<void> {
+    try {
+      await this.#sync(networkId);
+    } catch (error) {
+      this.#deps.counters.failures += 1;
+      throw error;
+    }
+  }
+
   async #sync(networkId: string): Promise<void> {
     const { table, facts } = this.#deps;
     const plan = planNetwork(table, networkId, facts());
@@ -145,7 +156,10 @@ export class NetworkPrograms {
     }
     if (adopted) await this.#deps.onAdopted(plan);
     const { batch, next } = diffNetwork(programmed, plan, adopted);
-    if (!isEmpty(batch)) await this.#deps.namespaces.apply(networkId, batch);
+    if (!isEmpty(batch)) {
+      await this.#deps.namespaces.apply(networkId, batch);
+      this.#deps.counters.changes += 1;
+    }
     this.#deps.flows.forget(networkId, batch.stale);
     const base = known?.base ?? (await this.#baseOf(plan, next));
     this.#programs.set(networkId, { plan, programmed: next, base });

@@ -16,6 +16,7 @@ import { ENCRYPTED_PORT } from "./core/names.ts";
 import type { HostRules } from "./core/nft.ts";
 import type { PlanFacts } from "./core/plan.ts";
 import { OverlayTable } from "./core/table.ts";
+import { OverlayCounters } from "./counters.ts";
 import type { EngineSide } from "./engine-side.ts";
 import { Flows } from "./flows.ts";
 import type { HostProbe } from "./host-probe.ts";
@@ -64,6 +65,7 @@ export class Overlay implements TaskNetworks {
   readonly #options: OverlayOptions;
   readonly #deps: OverlayDeps;
   readonly #stop = new AbortController();
+  readonly counters = new OverlayCounters();
   readonly #table = new OverlayTable();
   readonly #state: LocalState;
   readonly #conversations: Conversations;
@@ -96,8 +98,9 @@ export class Overlay implements TaskNetworks {
     this.#options = options;
     this.#deps = deps;
     this.#state = state;
-    const audits = new AuditLog(deps);
-    const lanes = { ...deps, audits, signal: this.#stop.signal };
+    const { counters } = this;
+    const audits = new AuditLog({ ...deps, counters });
+    const lanes = { ...deps, audits, counters, signal: this.#stop.signal };
     this.#leases = new LocalLeases({
       ...deps,
       state,

@@ -29,9 +29,7 @@ const NEEDED: readonly (readonly string[])[] = [
 const WANTED: readonly { readonly command: readonly string[]; readonly off: string }[] = [
   {
     command: ["conntrack", "--version"],
-    off:
-      "UDP flows stay with a backend that has gone, and a task is stopped without waiting for " +
-      "its connections (install conntrack)",
+    off: "UDP flows stay with a backend that has gone (install conntrack)",
   },
   {
     command: ["iptables", "--version"],

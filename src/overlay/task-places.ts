@@ -163,17 +163,20 @@ export class TaskPlaces {
   async quiesce({ task }: AssignedTask, signal: AbortSignal): Promise<void> {
     if (task.serviceId === "" || this.#deps.problem() !== "") return;
     const { clock, logger } = this.#deps;
-    const joined = this.#deps.state.joined();
-    const places = task.networks
-      .flatMap(({ networkId, addresses }) =>
-        addresses.map(address => ({ networkId, addr: withoutPrefix(address) })),
-      )
-      .filter(({ networkId, addr }) => joined.get(networkId)?.has(addr));
+    const places = new Set(
+      task.networks.flatMap(({ networkId, addresses }) =>
+        addresses.map(address => placeKey(networkId, withoutPrefix(address))),
+      ),
+    );
+    const ends = [...this.#deps.state.endpoints.values()].filter(
+      one => one.sandbox !== "" && places.has(placeKey(one.networkId, one.addr)),
+    );
+    const sandboxes = [...new Set(ends.map(({ sandbox }) => sandbox))];
     const untilMs = clock.monoMs() + QUIESCE_TIMEOUT_MS;
     try {
-      while (places.length > 0 && clock.monoMs() < untilMs) {
+      while (sandboxes.length > 0 && clock.monoMs() < untilMs) {
         const open = await Promise.all(
-          places.map(({ networkId, addr }) => this.#deps.flows.connections(networkId, addr)),
+          sandboxes.map(sandbox => this.#deps.flows.connections(sandbox)),
         );
         if (open.every(count => count === 0)) return;
         await sleep(clock, QUIESCE_POLL_MS, signal);

@@ -21,13 +21,15 @@ import {
   throughputOutside,
 } from "./overlay/traffic.ts";
 
-const HELP = `usage: npm run bench -- overlay [--peer] [--rounds N] [--lab DIR]
+const PARTS = ["traffic", "follow", "changes"] as const;
+const HELP = `usage: npm run bench -- overlay [--peer] [--only PARTS] [--rounds N] [--lab DIR]
 
 Two hosts on this machine, as root: throughput and connections from container to container, by its
 address, by its service's and through the mesh; look-ups of names; the cost of one change; how soon
 every host's tables follow a container that becomes healthy or dies (middle / worst).
 
   --peer      Docker's own swarm mode in the same run
+  --only P    some of ${PARTS.join(", ")}, with commas between them (all)
   --rounds N  how often each figure is taken; the middle one is shown (3)
   --lab DIR   folder of the lab it makes and removes (${join(tmpdir(), "swarmd-overlay")})
 `;
@@ -52,6 +54,7 @@ export async function benchOverlay(argv: readonly string[]): Promise<number> {
     args: [...argv],
     options: {
       peer: { type: "boolean", default: false },
+      only: { type: "string", default: PARTS.join(",") },
       rounds: { type: "string", default: "3" },
       lab: { type: "string", default: join(tmpdir(), "swarmd-overlay") },
       help: { type: "boolean", short: "h", default: false },
@@ -62,11 +65,16 @@ export async function benchOverlay(argv: readonly string[]): Promise<number> {
     return 0;
   }
   const rounds = Number(values.rounds);
+  const parts = new Set(values.only.split(","));
   const columns: (readonly [string, Figures])[] = [];
-  columns.push(["swarmd", await measureCluster("swarmd", values.lab, rounds)]);
-  if (values.peer) columns.push(["Docker", await measureCluster("docker", values.lab, rounds)]);
-  print(columns);
-  for (const size of SIZES) {
+  const systems = values.peer ? (["swarmd", "docker"] as const) : (["swarmd"] as const);
+  if (parts.has("traffic") || parts.has("follow")) {
+    for (const system of systems) {
+      columns.push([system, await measureCluster(system, values.lab, { rounds, parts })]);
+    }
+    print(columns);
+  }
+  for (const size of parts.has("changes") ? SIZES : []) {
     const { loadMs, changesMs } = await measureChanges(size);
     const change = `${quantile(changesMs, 0.5).toFixed(1)} / ${quantile(changesMs, 0.99).toFixed(1)}`;
     console.log(
@@ -80,7 +88,7 @@ export async function benchOverlay(argv: readonly string[]): Promise<number> {
 async function measureCluster(
   system: "swarmd" | "docker",
   dir: string,
-  rounds: number,
+  { rounds, parts }: { readonly rounds: number; readonly parts: ReadonlySet<string> },
 ): Promise<Figures> {
   const lab = Lab.open(dir);
   await lab.down();
@@ -92,8 +100,9 @@ async function measureCluster(
     if (system === "docker") await formSwarm(m1, w1);
     const docker = (args: readonly string[]): Promise<string> =>
       system === "swarmd" ? m1.swarmDocker(args) : m1.docker(args);
-    const figures = await measure({ lab, rounds, docker });
-    if (system === "swarmd") {
+    const bench = { lab, rounds, docker };
+    const figures: Figures = parts.has("traffic") ? await measure(bench) : new Map();
+    if (system === "swarmd" && parts.has("follow")) {
       const times = await measureFollowing([m1, w1], w1, docker, FOLLOW_ROUNDS);
       figures.set("healthy to in every table", middleAndWorst(times.sinceHealthyMs));
       figures.set("  since its node knew", middleAndWorst(times.inSinceKnownMs));

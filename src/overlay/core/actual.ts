@@ -84,6 +84,29 @@ export function parseVips(json: string): ReadonlySet<string> {
   return new Set(addrs.filter(addr => addr !== "127.0.0.1" && addr !== "::1"));
 }
 
+/** States of /proc/net/tcp (Linux include/net/tcp_states.h). */
+const ESTABLISHED = "01";
+const SYN_RECV = "03";
+const LISTEN = "0A";
+/** 127.0.0.0/8 and ::1 as /proc writes them: words of the machine's own order. */
+const LOOPBACK = /7F$|^0{24}01000000$/;
+
+/**
+ * `/proc/net/tcp` and `tcp6`: connections from elsewhere to what listens there, which have neither
+ * ended nor begun to.
+ */
+export function countServed(text: string): number {
+  const rows = text.split("\n").flatMap(line => {
+    const [, local = "", , state = ""] = line.trim().split(/\s+/);
+    const [addr = "", port = ""] = local.split(":");
+    return port === "" ? [] : [{ addr, port, state }];
+  });
+  const served = new Set(rows.filter(({ state }) => state === LISTEN).map(({ port }) => port));
+  const isOpen = ({ state }: { readonly state: string }): boolean =>
+    state === ESTABLISHED || state === SYN_RECV;
+  return rows.filter(row => isOpen(row) && served.has(row.port) && !LOOPBACK.test(row.addr)).length;
+}
+
 /** `conntrack -L`: "destination backend", the first as it was asked for, the second who answers. */
 export function parseFlows(text: string): ReadonlySet<string> {
   const flows = new Set<string>();

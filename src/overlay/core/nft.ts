@@ -1,5 +1,5 @@
 import { familyOf, type IpFamily } from "../../model/ip.ts";
-import { hostMac, hostMark, UPLINK } from "./names.ts";
+import { hostMac, hostMark, TUNNEL_DEVICE, UPLINK } from "./names.ts";
 
 /** nftables scripts of the data path (nft(8)); each one is a transaction: all of it or nothing. */
 
@@ -50,7 +50,12 @@ const NO_REDIRECTS = [
   "}",
 ];
 
-/** `gateway` answers in place of a task that is connected with itself. */
+/**
+ * `gateway` answers in place of a task that is connected with itself. Connections are tracked for
+ * the sake of virtual addresses, and answers come back to the host that has translated one. So a
+ * connection that begins elsewhere need not be tracked here. All that begin here are, also those to
+ * no virtual address: else one by such an address could be given the same ports at both ends.
+ */
 export function vipTable(gateway: string): string {
   const family = familyOf(gateway);
   const { ip, addr } = WORDS[family];
@@ -58,6 +63,10 @@ export function vipTable(gateway: string): string {
     `map be { type ${addr} . mark : ${addr}; }`,
     `map svc { type ${addr} : verdict; }`,
     `set self { type ${addr} . ${addr}; }`,
+    "chain guests {",
+    "  type filter hook prerouting priority raw;",
+    `  iifname "${TUNNEL_DEVICE}" tcp flags & (syn | ack) == syn notrack`,
+    "}",
     "chain pre {",
     "  type nat hook prerouting priority dstnat;",
     `  ${ip} daddr vmap @svc`,

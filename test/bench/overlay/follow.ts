@@ -142,6 +142,9 @@ export async function measureFollowing(
   const health = ["--health-cmd", "true", "--health-interval", "1s"];
   const create = ["service", "create", "-d", "--network", NETWORK, ...patient, ...health];
   await docker([...create, "--name", SERVICE, "--mode", "global", "swarmd/web:1"]);
+  // A network leaves a host with its last container there, and with it the tables.
+  const keeper = ["service", "create", "-d", "--network", NETWORK, "--endpoint-mode", "dnsrr"];
+  await docker([...keeper, "--name", "keeper", "--mode", "global", "swarmd/web:1"]);
   const times = {
     sinceHealthyMs: [] as number[],
     inSinceKnownMs: [] as number[],
