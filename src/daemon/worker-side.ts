@@ -9,6 +9,7 @@ import type { Logger } from "../base/logger.ts";
 import type { Rng } from "../base/rng.ts";
 import type { NodeRole } from "../model/rows.ts";
 import { HostCommands } from "../overlay/commands.ts";
+import type { OverlayCounts } from "../overlay/counters.ts";
 import type { HostProbe } from "../overlay/host-probe.ts";
 import { DRIVER_NAME, NETWORK_OPTION } from "../overlay/network-driver.ts";
 import { Overlay } from "../overlay/overlay.ts";
@@ -128,6 +129,11 @@ export class WorkerSide {
   /** The manager that serves this node's session; empty when none does. */
   get manager(): string {
     return this.#session.manager;
+  }
+
+  /** What this node's data path has done; null when it has none. */
+  get overlayCounts(): OverlayCounts | null {
+    return this.#overlay?.counters.read() ?? null;
   }
 
   /** Resolves when a manager serves this node: it is ready. */

@@ -4,21 +4,18 @@ import {
   census,
   labUnavailable,
   must,
-  startLab,
   swarmd,
   tasksOf,
   until,
   untilRunning,
 } from "../support/e2e.ts";
+import { overlayRig, PAGE } from "../support/overlay-rig.ts";
 
 /** Addresses that users choose, and networks that are apart, with real packets. */
 
 const TIMEOUT_MS = 600_000;
 const skip = labUnavailable() ?? false;
 t.setTimeout(TIMEOUT_MS);
-
-const PAGE = "/cgi-bin/index.cgi";
-const QUICK = ["--update-monitor", "500ms", "--rollback-monitor", "500ms"];
 
 interface Place {
   readonly IPAddress: string;
@@ -28,30 +25,13 @@ interface Place {
 }
 
 t.test("addresses", { skip }, async t => {
-  const lab = await startLab(t, "addresses", { managers: 1, workers: 2 });
-  const hosts = lab.hosts();
-  const m1 = lab.host("m1");
-  const create = (name: string, ...args: string[]): Promise<string> =>
-    must(m1, "service", "create", "-d", "--name", name, ...QUICK, ...args);
+  const rig = await overlayRig(t, "addresses", { managers: 1, workers: 2 });
+  const { lab, m1, create, inside, one, page: fetch } = rig;
   const network = (name: string, subnet: string, ...args: string[]): Promise<string> => {
     const subnets = ["--subnet", `10.${subnet}.0.0/24`, "--subnet", `fd00:${subnet}::/64`];
     const flags = ["-d", "overlay", "--ipv6", "--attachable", ...subnets, ...args];
     return m1.swarmDocker(["network", "create", ...flags, name]);
   };
-  const one = async (service: string): Promise<Container> => {
-    const up = hosts.filter(host => host.isPoweredOn());
-    const found = (await census(up)).find(
-      ({ labels }) => labels["com.docker.swarm.service.name"] === service,
-    );
-    if (found === undefined) throw new Error(`no container of ${service}`);
-    return found;
-  };
-  const inside = async (where: Container, ...command: string[]): Promise<string> =>
-    lab.host(where.host).docker(["exec", where.id, ...command]);
-  const fetch = (where: Container, host: string): Promise<string> =>
-    inside(where, "timeout", "3", "wget", "-q", "-O", "-", `http://${host}${PAGE}`).catch(
-      () => "FAILED",
-    );
   const placeIn = async (where: Container, net: string): Promise<Place> => {
     const format = "{{json .NetworkSettings.Networks}}";
     const text = await lab.host(where.host).docker(["inspect", "-f", format, where.id]);

@@ -1,16 +1,14 @@
 import t from "tap";
-import type { ApiTask } from "../../cli/types.ts";
 import {
   type Container,
-  census,
   labUnavailable,
   must,
-  startLab,
   tasksOf,
   until,
   untilRunning,
 } from "../support/e2e.ts";
 import { askUdp, requestMany, startUdpEcho } from "../support/load.ts";
+import { type Attached, HEALTHY, overlayRig, PAGE, SEEN_RULES } from "../support/overlay-rig.ts";
 
 /** IPv6 in overlay networks and at published ports, with real packets; hosts speak IPv4. */
 
@@ -18,67 +16,23 @@ const TIMEOUT_MS = 600_000;
 const skip = labUnavailable() ?? false;
 t.setTimeout(TIMEOUT_MS);
 
-const PAGE = "/cgi-bin/index.cgi";
 const CLIENT = "fd77::fe";
-const QUICK = ["--update-monitor", "500ms", "--rollback-monitor", "500ms"];
-const HEALTHY = [
-  ...["--health-cmd", "wget -q -O /dev/null http://127.0.0.1/cgi-bin/index.cgi"],
-  ...["--health-interval", "300ms", "--health-timeout", "2s", "--health-retries", "5"],
-];
 const ROLLING_REQUESTS = 3_000;
 const REPAIR_TIMEOUT_MS = 15_000;
 /** 1450 less the headers of IPv6 and ICMP. */
 const LARGEST_PING = "1402";
-const SEEN_RULES = `table bridge seen {
-  counter plain { }
-  counter sealed { }
-  chain forward {
-    type filter hook forward priority 1;
-    udp dport { 4789, 4790 } counter name plain
-    udp dport 51820 counter name sealed
-  }
-}
-`;
-
-type Attached = ApiTask & {
-  readonly NetworksAttachments?: readonly { readonly Addresses?: readonly string[] }[];
-};
 interface Inspected {
   readonly EnableIPv6: boolean;
   readonly IPAM: { readonly Config: readonly { readonly Subnet: string }[] };
 }
 
 t.test("IPv6", { skip }, async t => {
-  const lab = await startLab(t, "ipv6", { managers: 1, workers: 2 });
-  const hosts = lab.hosts();
-  const m1 = lab.host("m1");
-  const create = (name: string, ...args: string[]): Promise<string> =>
-    must(m1, "service", "create", "-d", "--name", name, ...QUICK, ...args);
-  const containers = async (service: string): Promise<Container[]> =>
-    (await census(hosts)).filter(
-      ({ labels }) => labels["com.docker.swarm.service.name"] === service,
-    );
-  const one = async (service: string): Promise<Container> => {
-    const [found] = await containers(service);
-    if (found === undefined) throw new Error(`no container of ${service}`);
-    return found;
-  };
-  const inside = async (where: Container, ...command: string[]): Promise<string> =>
-    lab.host(where.host).docker(["exec", where.id, ...command]);
-  const fetch = (where: Container, host: string): Promise<string> =>
-    inside(where, "timeout", "5", "wget", "-q", "-O", "-", `http://${host}${PAGE}`).catch(
-      () => "FAILED",
-    );
-  const lookUp = async (where: Container, name: string): Promise<string[]> => {
-    const command = `nslookup -type=aaaa ${name} 127.0.0.11 || true`;
-    const text = await inside(where, "sh", "-c", command);
-    const answer = text.slice(text.indexOf("Name:"));
-    return [...answer.matchAll(/^Address:\s+(\S+)$/gm)].map(m => m[1] ?? "").sort();
-  };
-  const addressOf = async (where: Container, net: string): Promise<string> => {
-    const format = `{{(index .NetworkSettings.Networks "${net}").GlobalIPv6Address}}`;
-    return (await lab.host(where.host).docker(["inspect", "-f", format, where.id])).trim();
-  };
+  const rig = await overlayRig(t, "ipv6", { managers: 1, workers: 2 });
+  const { lab, hosts, m1, create, containers, inside, one, page: fetch } = rig;
+  const lookUp = (where: Container, name: string): Promise<string[]> =>
+    rig.lookUp(where, name, "aaaa");
+  const addressOf = (where: Container, net: string): Promise<string> =>
+    rig.addressOf(where, net, "ipv6");
   const inspected = async (name: string): Promise<Inspected> => {
     const text = await m1.swarmDocker(["network", "inspect", name]);
     const [network] = JSON.parse(text) as Inspected[];

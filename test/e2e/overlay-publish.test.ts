@@ -10,13 +10,13 @@ import {
   untilRunning,
 } from "../support/e2e.ts";
 import { requestMany } from "../support/load.ts";
+import { PAGE } from "../support/overlay-rig.ts";
 
 /** Where published ports answer, and what stands in their way. */
 
 const TIMEOUT_MS = 300_000;
 const skip = labUnavailable() ?? false;
 t.setTimeout(TIMEOUT_MS);
-const PAGE = "/cgi-bin/index.cgi";
 
 t.test("published ports", { skip }, async t => {
   const lab = await startLab(t, "publish", { managers: 1, workers: 1 });

@@ -1,5 +1,4 @@
 import t from "tap";
-import type { ApiTask } from "../../cli/types.ts";
 import type { LabHost } from "../lab/lab.ts";
 import {
   type Container,
@@ -13,6 +12,7 @@ import {
   untilRunning,
 } from "../support/e2e.ts";
 import { askUdp, requestMany, sendUdp, startUdpEcho } from "../support/load.ts";
+import { type Attached, HEALTHY, overlayRig, PAGE, SEEN_RULES } from "../support/overlay-rig.ts";
 
 /** Overlay networks with real packets: containers, names, virtual addresses, published ports. */
 
@@ -20,61 +20,17 @@ const TIMEOUT_MS = 600_000;
 const skip = labUnavailable() ?? false;
 t.setTimeout(TIMEOUT_MS);
 
-const QUICK = ["--update-monitor", "500ms", "--rollback-monitor", "500ms"];
-/** RUNNING means that it answers: updates lose nothing only then. */
-const HEALTHY = [
-  ...["--health-cmd", "wget -q -O /dev/null http://127.0.0.1/cgi-bin/index.cgi"],
-  ...["--health-interval", "300ms", "--health-timeout", "2s", "--health-retries", "5"],
-];
-const PAGE = "/cgi-bin/index.cgi";
-type Attached = ApiTask & {
-  readonly NetworksAttachments?: readonly { readonly Addresses?: readonly string[] }[];
-};
-/** Counts what hosts send each other over the switch. */
-const SEEN_RULES = `table bridge seen {
-  counter plain { }
-  counter sealed { }
-  chain forward {
-    type filter hook forward priority 1;
-    udp dport { 4789, 4790 } counter name plain
-    udp dport 51820 counter name sealed
-  }
-}
-`;
 const ROLLING_REQUESTS = 10_000;
 /** The audit comes every 3 s. */
 const REPAIR_TIMEOUT_MS = 10_000;
 
 t.test("overlay networks", { skip }, async t => {
-  const lab = await startLab(t, "overlay");
-  const hosts = lab.hosts();
-  const m1 = lab.host("m1");
+  const rig = await overlayRig(t, "overlay");
+  const { lab, hosts, m1, create, containers, inside, one, fetch, addressOf } = rig;
   const network = (name: string, ...args: string[]): Promise<string> =>
     m1.swarmDocker(["network", "create", "-d", "overlay", ...args, name]);
-  const create = (name: string, ...args: string[]): Promise<string> =>
-    must(m1, "service", "create", "-d", "--name", name, ...QUICK, ...args);
-  const containers = async (service: string): Promise<Container[]> =>
-    (await census(hosts)).filter(
-      ({ labels }) => labels["com.docker.swarm.service.name"] === service,
-    );
-  const inside = async (where: Container, ...command: string[]): Promise<string> =>
-    lab.host(where.host).docker(["exec", where.id, ...command]);
-  const one = async (service: string, index = 0): Promise<Container> => {
-    const found = (await containers(service))[index];
-    if (found === undefined) throw new Error(`no container ${index} of ${service}`);
-    return found;
-  };
-  const lookUp = async (where: Container, name: string): Promise<string[]> => {
-    const text = await inside(where, "sh", "-c", `nslookup -type=a ${name} 127.0.0.11 || true`);
-    const answer = text.slice(text.indexOf("Name:"));
-    return [...answer.matchAll(/^Address:\s+(\d+\.\d+\.\d+\.\d+)$/gm)].map(m => m[1] ?? "").sort();
-  };
-  const fetch = (where: Container, url: string): Promise<string> =>
-    inside(where, "timeout", "5", "wget", "-q", "-O", "-", url).catch(() => "FAILED");
-  const addressOf = async (where: Container, net: string): Promise<string> => {
-    const format = `{{(index .NetworkSettings.Networks "${net}").IPAddress}}`;
-    return (await lab.host(where.host).docker(["inspect", "-f", format, where.id])).trim();
-  };
+  const lookUp = (where: Container, name: string): Promise<string[]> =>
+    rig.lookUp(where, name, "a");
 
   await network("blue");
   await network("green");
