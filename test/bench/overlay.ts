@@ -108,6 +108,7 @@ async function measureCluster(
       figures.set("  since its node knew", middleAndWorst(times.inSinceKnownMs));
       figures.set("dead to out of every table", middleAndWorst(times.sinceDeadMs));
       figures.set("  since its node knew of it", middleAndWorst(times.outSinceKnownMs));
+      figures.set("dead to the Engine's word of it", middleAndWorst(times.engineSaidMs));
     }
     figures.set("load of the machine", loadNow());
     return figures;

@@ -411,18 +411,26 @@ t.test("what ip and bridge say is understood", async t => {
 });
 
 t.test("the host's rules", async t => {
-  const off = hostTableScript({ addr: "", ipv6: false, ports: [], guardedPort: 0 });
+  const off = hostTableScript({
+    addr: "",
+    ipv6: false,
+    ports: [],
+    guardedPort: 0,
+    tunnelPorts: [],
+  });
   t.notMatch(off, /chain/);
   const rules = {
     addr: "10.77.0.1",
     ipv6: false,
     ports: [{ key: "tcp . 80", at: [] }],
     guardedPort: 4_790,
+    tunnelPorts: [4_789, 4_790],
   };
   const on = hostTableScript(rules);
   t.notMatch(on, /ip6/);
   t.match(on, /elements = \{ tcp \. 80 \}/);
   t.match(on, /snat to 10\.77\.0\.1/);
+  t.equal(on.match(/udp dport \{ 4789, 4790 \} notrack/g)?.length, 2, "in and out");
   t.match(on, /udp dport 4790 oifname != "swg\*" counter drop/);
   const both = hostTableScript({ ...rules, ipv6: true });
   t.ok(both.startsWith(on), "IPv6 has a table of its own");

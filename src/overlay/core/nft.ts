@@ -153,6 +153,8 @@ export interface HostRules {
   readonly ports: readonly HostPort[];
   /** UDP port of encrypted tunnels that nothing but the mesh's devices may use; 0: none. */
   readonly guardedPort: number;
+  /** UDP ports of the tunnels there are, sorted. */
+  readonly tunnelPorts: readonly number[];
 }
 
 /** The whole tables: they are small, and one transaction replaces them. */
@@ -160,6 +162,7 @@ export function hostTableScript(rules: HostRules): string {
   const own = fresh("ipv4", HOST_TABLE, [
     ...publishChains(rules),
     ...guardChains(rules.guardedPort),
+    ...tunnelChains(rules.tunnelPorts),
   ]);
   return rules.ipv6 ? own + fresh("ipv6", HOST_TABLE, publishChains6(rules)) : own;
 }
@@ -259,6 +262,21 @@ function guardChains(port: number): readonly string[] {
     `  udp dport ${port} oifname != "swg*" counter drop`,
     "}",
   ];
+}
+
+/**
+ * A tunnel's packets have another source port for each connection inside, and answers come by one
+ * of their own (RFC 7348 section 5): tracked, each connection would be four more of the hosts'.
+ */
+function tunnelChains(ports: readonly number[]): readonly string[] {
+  if (ports.length === 0) return [];
+  const untracked = (name: string, hook: string): readonly string[] => [
+    `chain ${name} {`,
+    `  type filter hook ${hook} priority raw;`,
+    `  udp dport { ${ports.join(", ")} } notrack`,
+    "}",
+  ];
+  return [...untracked("tunnel_in", "prerouting"), ...untracked("tunnel_out", "output")];
 }
 
 /** Elements to take out of and put into named sets and maps of a table, and chains they need. */

@@ -25,6 +25,8 @@ export interface FollowTimes {
   readonly sinceDeadMs: readonly number[];
   /** The same from when its node knew. */
   readonly outSinceKnownMs: readonly number[];
+  /** From the end of its process until the Engine said so. */
+  readonly engineSaidMs: readonly number[];
 }
 
 /** The backends in a host's table of the network, and when each came and went. */
@@ -150,6 +152,7 @@ export async function measureFollowing(
     inSinceKnownMs: [] as number[],
     sinceDeadMs: [] as number[],
     outSinceKnownMs: [] as number[],
+    engineSaidMs: [] as number[],
   };
   const watches = await startWatching(hosts, id);
   try {
@@ -157,7 +160,9 @@ export async function measureFollowing(
     for (let round = 0; round < rounds; round += 1) {
       await there.docker(["kill", place.container]);
       const goneMs = await everywhere(watches, "wentAtMs", place);
-      times.sinceDeadMs.push(goneMs - (await timeOf(there, place, ".State.FinishedAt")));
+      const deadMs = await timeOf(there, place, ".State.FinishedAt");
+      times.sinceDeadMs.push(goneMs - deadMs);
+      times.engineSaidMs.push((await saidAtMs(there, place, deadMs)) - deadMs);
       times.outSinceKnownMs.push(goneMs - (await knownAtMs(docker, place.taskId, "failed")));
       const before = place;
       place = await eventually(
@@ -176,6 +181,16 @@ export async function measureFollowing(
     for (const watch of watches) watch.close();
   }
   return times;
+}
+
+/** When the Engine told who listens that the container has died. */
+async function saidAtMs(host: LabHost, { container }: Place, deadMs: number): Promise<number> {
+  const from = ["--since", String(Math.floor(deadMs / 1_000) - 1)];
+  const which = ["--filter", "event=die", "--filter", `container=${container}`];
+  const until = ["--until", String(Math.ceil(Date.now() / 1_000) + 1)];
+  const format = ["--format", "{{.TimeNano}}"];
+  const text = await host.docker(["events", ...from, ...until, ...which, ...format]);
+  return Number(text.trim().split("\n")[0]) / 1e6;
 }
 
 async function timeOf(host: LabHost, { container }: Place, field: string): Promise<number> {
