@@ -159,24 +159,29 @@ export class Overlay implements TaskNetworks {
     });
     const facts = (): PlanFacts => this.#facts();
     this.#reports = new Reports({ ...parts, audits, prober, facts, problem });
+    this.#server = this.#newServer();
+  }
+
+  static async open(options: OverlayOptions, deps: OverlayDeps): Promise<Overlay> {
+    return new Overlay(options, deps, await LocalState.open(options.dir));
+  }
+
+  /** What the Engine asks, and where it is done. */
+  #newServer(): PluginServer {
     const ports = {
-      state,
+      state: this.#state,
       network: (networkId: string) => this.#networkFacts(networkId),
       plug: (endpoint: LocalEndpoint) => this.#plug(endpoint),
       unplug: ({ networkId, device }: LocalEndpoint) => this.#namespaces.unplug(networkId, device),
       sync: (networkId: string) => this.#programs.sync(networkId),
       isTasks: (networkId: string, addr: string) => this.#places.isTasks(networkId, addr),
       macOf: (networkId: string, addr: string) => this.#places.macOf(networkId, addr),
-      ipv6,
+      ipv6: () => this.#ipv6,
       lease: (networkId: string, asked: AskedAddress) => this.#leases.take(networkId, asked),
       release: (networkId: string, addr: string) => this.#leases.release(networkId, addr),
     };
     const methods = { ...networkDriverMethods(ports), ...ipamMethods(ports) };
-    this.#server = new PluginServer({ socketPath: options.pluginSocket, methods }, deps);
-  }
-
-  static async open(options: OverlayOptions, deps: OverlayDeps): Promise<Overlay> {
-    return new Overlay(options, deps, await LocalState.open(options.dir));
+    return new PluginServer({ socketPath: this.#options.pluginSocket, methods }, this.#deps);
   }
 
   /**

@@ -139,7 +139,7 @@ t.test("addresses", { skip }, async t => {
     for (const name of ["far", "near", "both", "pub"]) await untilRunning(m1, name, 1);
     const app = (await census([m1])).find(({ name }) => name.startsWith("app."));
     if (app === undefined) throw new Error("app is on every host");
-    const targets = await Promise.all(["far", "near"].map(one));
+    const targets = await Promise.all(["far", "near"].map(name => one(name)));
     const counted = await Promise.all(targets.map(watch));
     for (const target of targets) {
       const { IPAddress, GlobalIPv6Address } = await placeIn(target, "blue");

@@ -2,7 +2,7 @@ import t from "tap";
 import { silentLogger } from "../../src/base/logger.ts";
 import type { LineListener, LinePrograms } from "../../src/overlay/commands.ts";
 import { Conversations, IDLE_MS, MAX_CONVERSATIONS } from "../../src/overlay/conversations.ts";
-import { parseFlows } from "../../src/overlay/core/actual.ts";
+import { countServed, parseFlows } from "../../src/overlay/core/actual.ts";
 import { VirtualClock } from "../support/virtual-clock.ts";
 
 /** Answers as `nft -i` 1.0.6 and `ip -force -batch -` 6.1 do, in pieces as pipes may give them. */
@@ -144,4 +144,26 @@ t.test("flows are read from what conntrack lists", async t => {
     "",
   ].join("\n");
   t.same([...parseFlows(text)], ["10.0.3.2 10.0.3.12", "fd00::2 fd00::12"]);
+});
+
+t.test("connections that a container serves are counted from its own sockets", async t => {
+  const head =
+    "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid\n";
+  const row = (local: string, state: string): string =>
+    `   0: ${local} 0B01000A:9C40 ${state} 00000000:00000000 00:00000000 00000000     0\n`;
+  const mapped = "0000000000000000FFFF00000501000A";
+  const text =
+    head +
+    row("00000000:0050", "0A") +
+    row("0501000A:0050", "01") +
+    row("0501000A:0050", "03") +
+    row("0501000A:0050", "08") +
+    row("0501000A:0050", "06") +
+    row("0501000A:D431", "01") +
+    row("0100007F:0050", "01");
+  t.equal(countServed(text), 2, "not what it has begun itself, nor its own, nor what has ended");
+  const six = row(`${"0".repeat(32)}:1F90`, "0A") + row(`${mapped}:1F90`, "01");
+  const local = row("00000000000000000000000001000000:1F90", "01");
+  t.equal(countServed(text + head + six + local), 3);
+  t.equal(countServed(""), 0);
 });

@@ -2,7 +2,6 @@ import fc from "fast-check";
 import t from "tap";
 import type { OverlayChange, OverlayEndpoint, OverlayHost } from "../../src/model/overlay.ts";
 import {
-  countServed,
   parseFdb,
   parseLink,
   parseNeighbours,
@@ -345,28 +344,6 @@ t.test("UDP flows of a backend that left are to choose anew", async t => {
   t.same(diffNetwork(next, after, false).batch.stale, [
     { originalDst: "10.0.1.2", backend: "10.0.1.5" },
   ]);
-});
-
-t.test("connections that a container serves are counted from its own sockets", async t => {
-  const head =
-    "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid\n";
-  const row = (local: string, state: string): string =>
-    `   0: ${local} 0B01000A:9C40 ${state} 00000000:00000000 00:00000000 00000000     0\n`;
-  const mapped = "0000000000000000FFFF00000501000A";
-  const text =
-    head +
-    row("00000000:0050", "0A") +
-    row("0501000A:0050", "01") +
-    row("0501000A:0050", "03") +
-    row("0501000A:0050", "08") +
-    row("0501000A:0050", "06") +
-    row("0501000A:D431", "01") +
-    row("0100007F:0050", "01");
-  t.equal(countServed(text), 2, "not what it has begun itself, nor its own, nor what has ended");
-  const six = row(`${"0".repeat(32)}:1F90`, "0A") + row(`${mapped}:1F90`, "01");
-  const local = row("00000000000000000000000001000000:1F90", "01");
-  t.equal(countServed(text + head + six + local), 3);
-  t.equal(countServed(""), 0);
 });
 
 t.test("what ip and bridge say is understood", async t => {
