@@ -100,6 +100,11 @@ export class ClusterNode {
     return this.#deps.identity.current().nodeId;
   }
 
+  /** The worker's half once it is open. */
+  get worker(): WorkerSide | null {
+    return this.#worker;
+  }
+
   /** Brings an attachable network to this node's Engine. */
   async attachNetwork(
     networkId: string,

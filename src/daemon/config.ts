@@ -3,6 +3,7 @@ import { isIP } from "node:net";
 import { isAbsolute } from "node:path";
 import { parse as parseYaml } from "yaml";
 import { errorMessage, SwarmError } from "../base/errors.ts";
+import { isLoopback, parseHttpAddress } from "../metrics/core/address.ts";
 
 /** How the daemon was asked to run. Precedence: flags > SWARMD_… environment > file > defaults. */
 export interface DaemonConfig {
@@ -19,6 +20,12 @@ export interface DaemonConfig {
   readonly advertiseAddr: string;
   /** Length of a Raft tick in ms; an election takes 10 to 20 of them. */
   readonly raftTickMs: number;
+  /** ADDRESS:PORT of metrics and health; empty: off. */
+  readonly httpAddr: string;
+  /** Paths of PEM files; all empty, or all said. */
+  readonly httpCert: string;
+  readonly httpKey: string;
+  readonly httpClientCa: string;
   /** KIND=NUMBER or KIND=ID, what this node offers to `--generic-resource`. */
   readonly genericResources: readonly string[];
 }
@@ -75,6 +82,31 @@ function address(raw: Raw): string {
 
 function isPortNumber(port: string): boolean {
   return /^\d{1,5}$/.test(port) && Number(port) >= 1 && Number(port) <= MAX_PORT;
+}
+
+function pathOrNone(raw: Raw): string {
+  return text(raw) === "" ? "" : path(raw);
+}
+
+function httpAddress(raw: Raw): string {
+  const value = text(raw);
+  if (value === "" || parseHttpAddress(value) !== null) return value;
+  throw new Error(`takes ADDRESS:PORT, for example 127.0.0.1:9323, not '${value}'`);
+}
+
+/** Metrics name services and nodes: who is not on this host must show a certificate. */
+function httpFault(config: DaemonConfig): string | null {
+  const { httpAddr, httpCert, httpKey, httpClientCa } = config;
+  const address = parseHttpAddress(httpAddr);
+  const said = [httpCert, httpKey, httpClientCa].filter(one => one !== "").length;
+  if (said !== 0 && said !== 3) {
+    return "--http-cert, --http-key and --http-client-ca go together: say all three or none";
+  }
+  if (address === null || isLoopback(address.host) || said === 3) return null;
+  return (
+    `--http-addr ${httpAddr} can be reached from other hosts: that needs mutual TLS ` +
+    "(--http-cert, --http-key and --http-client-ca), or use 127.0.0.1"
+  );
 }
 
 function list(raw: Raw): readonly string[] {
@@ -135,6 +167,25 @@ export const SETTINGS: Settings = {
     fallback: 100,
     parse: tickMs,
   },
+  httpAddr: {
+    flag: "http-addr",
+    help: "ADDRESS:PORT of /metrics and /healthz; beyond loopback only with the three below",
+    fallback: "",
+    parse: httpAddress,
+  },
+  httpCert: {
+    flag: "http-cert",
+    help: "certificate of --http-addr, PEM",
+    fallback: "",
+    parse: pathOrNone,
+  },
+  httpKey: { flag: "http-key", help: "its key, PEM", fallback: "", parse: pathOrNone },
+  httpClientCa: {
+    flag: "http-client-ca",
+    help: "authorities whose certificates clients must have, PEM",
+    fallback: "",
+    parse: pathOrNone,
+  },
   genericResources: {
     flag: "node-generic-resource",
     help: "generic resources of this node, KIND=N or KIND=ID, comma-separated",
@@ -172,8 +223,14 @@ export function loadConfig(sources: ConfigSources): DaemonConfig {
     listenAddr: get("listenAddr"),
     advertiseAddr: get("advertiseAddr"),
     raftTickMs: get("raftTickMs"),
+    httpAddr: get("httpAddr"),
+    httpCert: get("httpCert"),
+    httpKey: get("httpKey"),
+    httpClientCa: get("httpClientCa"),
     genericResources: get("genericResources"),
   };
+  const unsafe = httpFault(config);
+  if (unsafe !== null) faults.push(unsafe);
   if (faults.length > 0) {
     throw new SwarmError("invalid_argument", `bad configuration:\n  ${faults.join("\n  ")}`);
   }

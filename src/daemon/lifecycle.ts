@@ -21,6 +21,7 @@ import { parseUnlockKey } from "../tls/unlock-key.ts";
 import { hostOf, localInterfaces, resolveAddresses } from "./addresses.ts";
 import { askAdmission, takeBackAdmission } from "./admission.ts";
 import { clusterOf } from "./ca-backend.ts";
+import type { ClusterNode } from "./cluster-node.ts";
 import type { DaemonConfig } from "./config.ts";
 import { refuseEngineInSwarm } from "./engine-swarm.ts";
 import { foundCluster, newFounding } from "./founding.ts";
@@ -146,6 +147,15 @@ export class Lifecycle implements NodeLifecycle {
   counters(): Readonly<Record<string, number>> {
     const status = this.#running?.node.manager?.raft.status();
     return { applied: status?.applied ?? 0, appended: status?.lastIndex ?? 0 };
+  }
+
+  /** The node of the cluster that this daemon is; null while it is none. */
+  get node(): ClusterNode | null {
+    return this.#running?.node ?? null;
+  }
+
+  get clusterId(): string {
+    return this.#running === null ? "" : this.#identity.current().clusterId;
   }
 
   async attachNetwork(

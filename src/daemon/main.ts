@@ -5,7 +5,10 @@ import { parseArgs } from "node:util";
 import { ApiServer } from "../api/server.ts";
 import { newDeferred } from "../base/async.ts";
 import { errorMessage, isSwarmError, SwarmError } from "../base/errors.ts";
+import type { Logger } from "../base/logger.ts";
 import { PRODUCT_VERSION } from "../base/version.ts";
+import { parseHttpAddress } from "../metrics/core/address.ts";
+import { MetricsServer } from "../metrics/server.ts";
 import { HostCommands } from "../overlay/commands.ts";
 import { HostProbe } from "../overlay/host-probe.ts";
 import { LoopMonitor } from "../system/loop-monitor.ts";
@@ -14,6 +17,7 @@ import { type DaemonConfig, DEFAULT_CONFIG_FILE, loadConfig, SETTINGS } from "./
 import { lockDataDir } from "./data-dir.ts";
 import { ensureDataFormat } from "./data-format.ts";
 import { Lifecycle } from "./lifecycle.ts";
+import { DaemonMetrics } from "./metrics.ts";
 
 /** How the daemon ends; docs/operations.md. */
 export const EXIT = {
@@ -91,6 +95,27 @@ export async function runDaemon(argv: readonly string[]): Promise<number> {
   }
 }
 
+/** Null when --http-addr is not said. */
+function newMetricsServer(
+  config: DaemonConfig,
+  lifecycle: Lifecycle,
+  loop: LoopMonitor,
+  logger: Logger,
+): MetricsServer | null {
+  const address = parseHttpAddress(config.httpAddr);
+  if (address === null) return null;
+  const { httpCert: cert, httpKey: key, httpClientCa: clientCa } = config;
+  const metrics = new DaemonMetrics({
+    lifecycle,
+    loopHealth: () => loop.health(),
+    version: PRODUCT_VERSION,
+  });
+  return new MetricsServer(
+    { address, tls: cert === "" ? null : { cert, key, clientCa } },
+    { families: () => metrics.families(), health: () => metrics.health(), logger },
+  );
+}
+
 async function serve(config: DaemonConfig): Promise<number> {
   const logger = newLogger({ level: config.logLevel });
   // Many calls wait on one signal here; that is no leak.
@@ -121,9 +146,11 @@ async function serve(config: DaemonConfig): Promise<number> {
       },
       { lifecycle, loopHealth: () => loop.health(), ...shared },
     );
+    const metrics = newMetricsServer(config, lifecycle, loop, logger);
     try {
       loop.start();
       await api.start();
+      await metrics?.start();
       logger.info("ready", { socket: config.socket });
       const signal = await Promise.race([stopped.promise, lifecycle.failed]);
       logger.info("stopping", { signal });
@@ -131,6 +158,7 @@ async function serve(config: DaemonConfig): Promise<number> {
       // Leadership is handed over while the API still answers.
       await lifecycle.close();
       await api.close();
+      await metrics?.close();
       loop.stop();
     }
     return EXIT.ok;

@@ -16,7 +16,7 @@ import { RaftCore } from "../raft/core/raft-core.ts";
 import { DRIVER_DEFAULTS, type StartMode } from "../raft/driver/options.ts";
 import { nextTurn } from "../raft/driver/turns.ts";
 import { RaftDriver } from "../raft/driver.ts";
-import type { PeerInfo, RaftNode } from "../raft/ports.ts";
+import type { PeerInfo } from "../raft/ports.ts";
 import { LevelRaftStorage } from "../raft/storage/level-storage.ts";
 import { AesGcmSealer } from "../raft/storage/sealer.ts";
 import { GrpcRaftTransport, raftServiceHandlers } from "../raft/transport/grpc-transport.ts";
@@ -39,6 +39,7 @@ import { loadDek } from "./dek-file.ts";
 import { GROUP_ACCESS, groupHandlers } from "./group.ts";
 import { LeaderDuties } from "./leader.ts";
 import { logLimitsOf } from "./log-limits.ts";
+import { ManagerRecord } from "./manager-record.ts";
 import { MEMBERSHIP_ACCESS, membershipHandlers } from "./membership.ts";
 import { newPlanners } from "./planners.ts";
 import { leadTerm } from "./term.ts";
@@ -72,7 +73,8 @@ export interface ManagerDeps {
 
 /** The manager's half of a node: the log, the state over it, and while it leads the leader's duties. */
 export class Manager {
-  readonly raft: RaftNode;
+  readonly raft: RaftDriver;
+  readonly record: ManagerRecord;
   readonly store: ReplicatedStore;
   readonly control: ForwardingClient;
   readonly events: SwarmEventLog;
@@ -84,7 +86,8 @@ export class Manager {
   #dutiesEnd: Promise<void> = Promise.resolve();
 
   private constructor(options: ManagerOptions, deps: ManagerDeps, parts: ManagerParts) {
-    const { store, raft, transport } = parts;
+    const { store, raft, transport, record } = parts;
+    this.record = record;
     const { clock, rng, logger } = deps;
     const { nodeId } = options.self;
     this.#options = options;
@@ -143,13 +146,20 @@ export class Manager {
     );
   }
 
+  /** Sessions of nodes; null while this manager does not lead. */
+  get sessions(): number | null {
+    return this.#dispatcher()?.sessionCount ?? null;
+  }
+
   /** Opens the log and applies what is committed. Throws data_loss or failed_precondition. */
   static async open(options: ManagerOptions, deps: ManagerDeps): Promise<Manager> {
     const { clock, rng, logger } = deps;
     const raftDir = raftDirOf(options.dataDir);
     const sealer = new AesGcmSealer({ dek: await loadDek(raftDir, deps.identity.unlockKey) });
     const storage = new LevelRaftStorage({ dir: raftDir, keepOldSnapshots: 0 }, { sealer, clock });
-    const store = new ReplicatedStore({ freezesRows: false }, { clock, logger });
+    const record = new ManagerRecord();
+    const onSubmitted = (tookMs: number): void => record.submitted(tookMs);
+    const store = new ReplicatedStore({ freezesRows: false }, { clock, logger, onSubmitted });
     const { clusterId, self } = options;
     const transport = new GrpcRaftTransport(
       { clusterId, self },
@@ -183,7 +193,7 @@ export class Manager {
       },
     );
     store.attach(raft);
-    return new Manager(options, deps, { store, raft, transport });
+    return new Manager(options, deps, { store, raft, transport, record });
   }
 
   /** The state holds all that earlier leaders have committed. */
@@ -204,6 +214,7 @@ export class Manager {
     const group = new TaskGroup(signal);
     let term = new AbortController();
     const stopListening = this.raft.onLeadership(event => {
+      this.record.sawLeader(event);
       if (event.role === "leader" && event.term !== this.#dutiesTerm) {
         this.#dutiesTerm = event.term;
         term.abort();
@@ -212,6 +223,7 @@ export class Manager {
       } else if (event.role !== "leader") term.abort();
     });
     const stopCommits = this.store.onCommit(commit => {
+      if (this.#duties !== null) this.record.committed(commit);
       const removed = commit.events.some(({ table, after }) => table === "nodes" && after === null);
       if (removed) queueMicrotask(() => this.#server.recheck());
     });
@@ -268,6 +280,7 @@ interface ManagerParts {
   readonly store: ReplicatedStore;
   readonly raft: RaftDriver;
   readonly transport: GrpcRaftTransport;
+  readonly record: ManagerRecord;
 }
 
 /** Forgets the log: the node is no manager any more, or not yet. No `Manager` may be open. */

@@ -7,6 +7,7 @@ import type { Clock } from "../base/clock.ts";
 import { SwarmError, toSwarmError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Rng } from "../base/rng.ts";
+import type { OverlayCounts } from "../metrics/core/node-families.ts";
 import type { NodeRole } from "../model/rows.ts";
 import { HostCommands } from "../overlay/commands.ts";
 import type { OverlayCounts } from "../overlay/counters.ts";
@@ -124,6 +125,18 @@ export class WorkerSide {
     const overlay = await openOverlay(options, deps, engine);
     const store = await LevelLocalStore.open(workerDirOf(options.dataDir));
     return new WorkerSide(options, deps, { store, engine, overlay });
+  }
+
+  /** What this node has of overlay networks; null when they are off. */
+  overlayCounts(): OverlayCounts | null {
+    const overlay = this.#overlay;
+    return overlay === null ? null : { ...overlay.sizes(), ...overlay.counters.read() };
+  }
+
+  /** What keeps this node from being a full worker; empty when nothing does. */
+  get problem(): string {
+    const why = this.#overlay?.problem ?? "";
+    return why === "" ? "" : `no overlay networks on this node: ${why}`;
   }
 
   /** The manager that serves this node's session; empty when none does. */

@@ -9,6 +9,8 @@ export interface TableView<Row> {
   all(): Iterable<Row>;
   /** The rows behind this id, in order of id: to read a large table in portions. */
   after(id: string): Iterable<Row>;
+  /** All rows, in no order: quick even of a large table. */
+  unordered(): readonly Row[];
 }
 
 /**

@@ -54,6 +54,10 @@ export class NetworkPrograms {
     return [...this.#programs.keys()];
   }
 
+  get programmedCount(): number {
+    return this.#programs.size;
+  }
+
   planOf(networkId: string): NetworkPlan | null {
     return this.#programs.get(networkId)?.plan ?? null;
   }

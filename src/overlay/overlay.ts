@@ -162,6 +162,16 @@ export class Overlay implements TaskNetworks {
     this.#server = this.#newServer();
   }
 
+  /** Networks programmed here, and the endpoints of tasks and containers on them. */
+  sizes(): { readonly networks: number; readonly endpoints: number } {
+    return { networks: this.#programs.programmedCount, endpoints: this.#state.endpoints.size };
+  }
+
+  /** Why this host has no overlay networks; empty when it has. */
+  get problem(): string {
+    return this.#problem;
+  }
+
   static async open(options: OverlayOptions, deps: OverlayDeps): Promise<Overlay> {
     return new Overlay(options, deps, await LocalState.open(options.dir));
   }

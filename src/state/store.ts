@@ -29,6 +29,8 @@ export interface ReplicatedStoreOptions extends StateTablesOptions {
 export interface ReplicatedStoreDeps {
   readonly clock: Clock;
   readonly logger: Logger;
+  /** Told how long each granted transaction took from here to its application. */
+  readonly onSubmitted?: (tookMs: number) => void;
 }
 
 const DEFAULT_MAX_WATCHES = 10_000;
@@ -100,6 +102,7 @@ class LiveView implements StateView {
 /** The replicated state of one manager: Raft's state machine on one side, the store on the other. */
 export class ReplicatedStore implements StateStore, StateMachine {
   readonly #clock: Clock;
+  readonly #onSubmitted: (tookMs: number) => void;
   readonly #maxWatches: number;
   readonly #watches = new Watches();
   readonly #commitListeners: Listeners<[Commit]>;
@@ -114,6 +117,7 @@ export class ReplicatedStore implements StateStore, StateMachine {
     this.#tablesOptions = options;
     this.#view = new LiveView(options);
     this.#clock = deps.clock;
+    this.#onSubmitted = deps.onSubmitted ?? (() => undefined);
     this.#commitListeners = new Listeners(deps.logger);
     this.#restoreListeners = new Listeners(deps.logger);
   }
@@ -135,8 +139,10 @@ export class ReplicatedStore implements StateStore, StateMachine {
     const raft = this.#raft;
     if (raft === null) throw new SwarmError("unavailable", "this manager is still starting");
     const data = encodeTransaction({ nowMs: this.#clock.nowMs(), changes });
+    const beganMs = this.#clock.monoMs();
     const result = (await raft.propose(data, signal)) as TransactionResult;
     if (!result.ok) throw new SwarmError(result.code, result.message);
+    this.#onSubmitted(this.#clock.monoMs() - beganMs);
     return { index: result.index };
   }
 

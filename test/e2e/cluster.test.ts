@@ -36,11 +36,16 @@ const TIMEOUT_MS = 480_000;
 /** A leader that ends in order is succeeded at once; the rest is this machine. */
 const HANDOVER_LIMIT_MS = 3_000;
 
+/** Of each host's own loopback. */
+const METRICS = "127.0.0.1:9323";
 const skip = labUnavailable() ?? false;
 t.setTimeout(TIMEOUT_MS);
 
 t.test("a cluster's membership", { skip }, async t => {
-  const lab = await startLab(t, "cluster", { mode: "bare" });
+  const lab = await startLab(t, "cluster", {
+    mode: "bare",
+    daemonArgs: [`--http-addr=${METRICS}`],
+  });
   const [m1, m2, m3] = [lab.host("m1"), lab.host("m2"), lab.host("m3")];
   const [w1, w2] = [lab.host("w1"), lab.host("w2")];
   const token = async (role: string): Promise<string> =>
@@ -77,6 +82,10 @@ t.test("a cluster's membership", { skip }, async t => {
     t.match(version.Components.at(-1), { Name: "swarmd" });
     t.equal((await m1.request("GET", "/_ping")).headers["swarm"], "inactive");
     t.match(await m1.request("GET", "/swarm"), { status: 503 });
+    t.same(await healthOf(m1), {
+      healthy: false,
+      reasons: ["this node is in no swarm: use swarmd init or swarmd join"],
+    });
   });
 
   await t.test("init makes the first manager and says how to join", async t => {
@@ -146,6 +155,26 @@ t.test("a cluster's membership", { skip }, async t => {
       words(await m2.swarmDocker(["info", "--format", "{{json .Swarm}}"])),
       /"LocalNodeState":"active","ControlAvailable":true/,
     );
+  });
+
+  await t.test("metrics tell the same of every node", async t => {
+    for (const host of [m1, m2, w1]) {
+      await until(`${host.name} is healthy`, async () => (await healthOf(host)).healthy);
+    }
+    const [leader, follower, worker] = await Promise.all([m1, m2, w1].map(metricsOf));
+    const members = {
+      'swarm_manager_nodes{state="ready"}': 5,
+      swarmd_raft_voters: 3,
+      swarm_node_manager: 1,
+    };
+    t.match(leader, { ...members, swarm_manager_leader: 1, swarmd_sessions: 5 });
+    t.match(follower, { ...members, swarm_manager_leader: 0, swarmd_raft_has_leader: 1 });
+    t.match(worker, { swarm_node_manager: 0, swarmd_node_served: 1 });
+    t.notOk("swarm_manager_leader" in (worker ?? {}), "a worker knows nothing of the managers");
+    const written = "swarm_raft_transaction_latency_seconds_count";
+    t.ok((leader?.[written] ?? 0) > 0, "the leader's writes are counted");
+    const lags = Object.keys(leader ?? {}).filter(name => name.startsWith("swarmd_raft_peer_lag"));
+    t.equal(lags.length, 2, "a lag of each follower");
   });
 
   await t.test("nodes are listed and inspected", async t => {
@@ -424,4 +453,32 @@ async function checkStrangers(t: Test, lab: Lab): Promise<void> {
   for (const [method, code] of Object.entries(refused)) {
     t.equal(code, "UNAVAILABLE", `the handshake of a forged manager fails: ${method}`);
   }
+}
+
+const FETCH = `
+const answer = await fetch(process.argv[1]);
+process.stdout.write(await answer.text());
+`;
+
+function fetchOn(host: LabHost, path: string): Promise<string> {
+  const url = `http://${METRICS}${path}`;
+  return host.exec([process.execPath, "--input-type=module", "-e", FETCH, url]);
+}
+
+async function healthOf(
+  host: LabHost,
+): Promise<{ readonly healthy: boolean; readonly reasons: readonly string[] }> {
+  return JSON.parse(await fetchOn(host, "/healthz"));
+}
+
+/** Values by name and labels. */
+async function metricsOf(host: LabHost): Promise<Readonly<Record<string, number>>> {
+  const lines = (await fetchOn(host, "/metrics")).split("\n");
+  const values = lines.filter(line => line !== "" && !line.startsWith("#"));
+  return Object.fromEntries(
+    values.map(line => {
+      const at = line.lastIndexOf(" ");
+      return [line.slice(0, at), Number(line.slice(at + 1))];
+    }),
+  );
 }
