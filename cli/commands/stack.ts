@@ -2,7 +2,7 @@ import type { Command } from "commander";
 import { isTerminal, type TaskState } from "../../src/model/task-state.ts";
 import { NAMESPACE_LABEL as NAMESPACE } from "../../src/stack/core/names.ts";
 import { offSwitch } from "../argv.ts";
-import { type ApiClient, filtersQuery } from "../client.ts";
+import { type ApiClient, ApiError, filtersQuery } from "../client.ts";
 import type { CliContext } from "../context.ts";
 import { CliError } from "../errors.ts";
 import { SERVICE_COLUMNS, taskColumns } from "../format/columns.ts";
@@ -93,17 +93,27 @@ async function untilGone(context: CliContext, stack: string): Promise<void> {
   while (!context.signal.aborted && (await live())) await context.sleep(GONE_POLL_MS);
 }
 
+/** What cannot be removed is told, and the rest goes; the members found. */
 async function removeStack(context: CliContext, stack: string): Promise<number> {
   const client = context.client();
-  let removed = 0;
+  let [found, failed] = [0, 0];
   for (const kind of KINDS) {
+    const what = kind.slice(0, -1);
     for (const member of await membersOf(client, kind, stack)) {
-      context.out(`Removing ${kind.slice(0, -1)} ${member.Spec?.Name ?? member.Name}\n`);
-      await client.call("DELETE", `/${kind}/${member.ID ?? member.Id}`);
-      removed += 1;
+      const id = member.ID ?? member.Id;
+      found += 1;
+      context.out(`Removing ${what} ${member.Spec?.Name ?? member.Name}\n`);
+      try {
+        await client.call("DELETE", `/${kind}/${id}`);
+      } catch (error) {
+        if (!(error instanceof ApiError)) throw error;
+        context.warn(`Failed to remove ${what} ${id}: ${error.message}`);
+        failed += 1;
+      }
     }
   }
-  return removed;
+  if (failed > 0) throw new CliError(`failed to remove some resources from stack: ${stack}`);
+  return found;
 }
 
 function membersOf(client: ApiClient, kind: string, stack: string): Promise<readonly Member[]> {

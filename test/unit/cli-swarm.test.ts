@@ -200,6 +200,20 @@ t.test("a stack's removal waits for its tasks when asked to", async t => {
   t.equal(left, 0);
 });
 
+t.test("what of a stack cannot be removed is told, and the rest goes", async t => {
+  const daemon = await fakeDaemon(t, {
+    "GET /services": [{ ID: "s1", Spec: { Name: "a_web" } }],
+    "GET /secrets": [],
+    "GET /configs": [],
+    "GET /networks": [{ Id: "n1", Name: "a_net" }],
+    "DELETE /networks/n1": {},
+  });
+  const ran = await runProgram(daemon.socket, ["stack", "rm", "a"], addStackCommands);
+  t.equal(ran.error?.message, "failed to remove some resources from stack: a");
+  t.match(ran.err, /^Failed to remove service s1: Error response from daemon: no such thing/);
+  t.equal(ran.out, "Removing service a_web\nRemoving network a_net\n");
+});
+
 t.test("switches take a value as Docker's do", t => {
   const program = new Command("swarmd").enablePositionalOptions().option("-H, --host <host>");
   const service = program.command("service");
