@@ -48,7 +48,7 @@ export class DaemonMetrics {
       clusterId: lifecycle.clusterId,
       isManager,
       isServed: (node?.worker?.manager ?? "") !== "",
-      overlay: node?.worker?.overlayCounts() ?? null,
+      overlay: node?.worker?.overlayFacts ?? null,
       loop: loopHealth(),
       process: processFacts(),
     });

@@ -7,10 +7,9 @@ import type { Clock } from "../base/clock.ts";
 import { SwarmError, toSwarmError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Rng } from "../base/rng.ts";
-import type { OverlayCounts } from "../metrics/core/node-families.ts";
+import type { OverlayFacts } from "../metrics/core/node-families.ts";
 import type { NodeRole } from "../model/rows.ts";
 import { HostCommands } from "../overlay/commands.ts";
-import type { OverlayCounts } from "../overlay/counters.ts";
 import type { HostProbe } from "../overlay/host-probe.ts";
 import { DRIVER_NAME, NETWORK_OPTION } from "../overlay/network-driver.ts";
 import { Overlay } from "../overlay/overlay.ts";
@@ -127,12 +126,6 @@ export class WorkerSide {
     return new WorkerSide(options, deps, { store, engine, overlay });
   }
 
-  /** What this node has of overlay networks; null when they are off. */
-  overlayCounts(): OverlayCounts | null {
-    const overlay = this.#overlay;
-    return overlay === null ? null : { ...overlay.sizes(), ...overlay.counters.read() };
-  }
-
   /** What keeps this node from being a full worker; empty when nothing does. */
   get problem(): string {
     const why = this.#overlay?.problem ?? "";
@@ -144,9 +137,10 @@ export class WorkerSide {
     return this.#session.manager;
   }
 
-  /** What this node's data path has done; null when it has none. */
-  get overlayCounts(): OverlayCounts | null {
-    return this.#overlay?.counters.read() ?? null;
+  /** What this node's data path has, and has done; null when it has none. */
+  get overlayFacts(): OverlayFacts | null {
+    const overlay = this.#overlay;
+    return overlay === null ? null : { ...overlay.sizes(), ...overlay.counters.read() };
   }
 
   /** Resolves when a manager serves this node: it is ready. */

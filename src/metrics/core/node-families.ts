@@ -1,7 +1,7 @@
 import type { LoopHealth } from "../../base/loop-health.ts";
 import { counter, type Family, family, gauge } from "./exposition.ts";
 
-export interface OverlayCounts {
+export interface OverlayFacts {
   readonly networks: number;
   /** Of this node's tasks and containers. */
   readonly endpoints: number;
@@ -27,14 +27,14 @@ export interface NodeFacts {
   /** A manager serves this node's session. */
   readonly isServed: boolean;
   /** Null without overlay networks. */
-  readonly overlay: OverlayCounts | null;
+  readonly overlay: OverlayFacts | null;
   readonly loop: LoopHealth;
   readonly process: ProcessFacts;
 }
 
 const MS_PER_SECOND = 1_000;
 
-function overlayFamilies(counts: OverlayCounts): Family[] {
+function overlayFamilies(counts: OverlayFacts): Family[] {
   const { networks, endpoints, changes, failures, audits, repairs } = counts;
   return [
     counter("swarmd_overlay_changes_total", "Changes that were programmed.", changes),
