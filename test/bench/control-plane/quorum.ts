@@ -19,6 +19,8 @@ const READY_POLL_MS = 50;
 const KIB_PER_MIB = 1_024;
 /** More than a few hundred workers in one process would wait for each other. */
 const WORKERS_A_PROCESS = 500;
+/** The daemon's flags save memory of one node: hundreds of them would do little else but collect it. */
+const WORKERS_FLAGS = ["--max-semi-space-size=64", "--use-openssl-ca", "--"];
 /** Their handshakes come in portions: a thousand at once is another benchmark. */
 const ADMITTED_AT_ONCE = 100;
 
@@ -75,7 +77,7 @@ export class Quorum {
     try {
       for (let at = 0; at < nodes; at += ADMITTED_AT_ONCE) {
         const count = Math.min(ADMITTED_AT_ONCE, nodes - at);
-        if (at % WORKERS_A_PROCESS === 0) workers.push(forkChild(programs.workers));
+        if (at % WORKERS_A_PROCESS === 0) workers.push(forkChild(programs.workers, WORKERS_FLAGS));
         const identities = await Promise.all(
           Array.from({ length: count }, () => ca.identity("worker")),
         );

@@ -40,8 +40,8 @@ export async function buildChildren(): Promise<{
   return { member: join(BUILT, "member.js"), client: join(BUILT, "client.js") };
 }
 
-export function forkChild(path: string): Child {
-  const execArgv = [...NODE_FLAGS];
+export function forkChild(path: string, flags: readonly string[] = NODE_FLAGS): Child {
+  const execArgv = [...flags];
   return new Child(fork(path, [], { execArgv, serialization: "advanced" }));
 }
 
