@@ -181,6 +181,8 @@ export class Dispatcher {
     if (!session.leaving) this.#presence.heard(nodeId);
     switch (body.$case) {
       case "hello":
+        // The welcome follows a commit: until then the node is to know that it was heard.
+        session.send({ body: { $case: "heartbeat", value: {} } });
         this.#guard(session, this.#welcome(session, body.value.descriptionJson, body.value.addr));
         return;
       case "heartbeat":

@@ -17,7 +17,7 @@ import type { StatusOutbox } from "./status-outbox.ts";
  * pings of the connection would, and each ping costs both ends as much as a beat.
  */
 export const SESSION_LIMITS = { keepaliveMs: 10 * 60_000 } as const;
-/** How long a manager has for its welcome; longer when several in a row gave none in time. */
+/** How long a manager may say nothing before its welcome; longer when several in a row did. */
 const WELCOME_TIMEOUT_MS = 3_000;
 const MAX_WELCOME_TIMEOUT_MS = 12_000;
 const ATTEMPTS_EACH_PATIENCE = 3;

@@ -133,7 +133,11 @@ t.test("a session begins with everything and goes on with changes", async t => {
   const peer = world.connect("n1");
   peer.hello();
   await eventually(() => peer.kinds().includes("assignments"), { what: "COMPLETE" });
-  t.same(peer.kinds().slice(0, 3), ["welcome", "managers", "assignments"]);
+  t.same(
+    peer.kinds().slice(0, 4),
+    ["heartbeat", "welcome", "managers", "assignments"],
+    "it is heard at once, and welcomed when that is committed",
+  );
   t.same(
     peer.changes().map(change => `${change.action} ${change.kind}`),
     ["update secret", "update task"],
@@ -346,8 +350,8 @@ t.test("a node that leaves is down at once, and stays so while it still talks", 
   peer.beat();
   await eventually(() => world.state("n1") === "down", { what: "down" });
   peer.beat();
-  await eventually(() => peer.kinds().filter(kind => kind === "heartbeat").length === 2, {
-    what: "its beats answered",
+  await eventually(() => peer.kinds().filter(kind => kind === "heartbeat").length === 3, {
+    what: "its hello and its beats answered",
   });
   t.equal(world.state("n1"), "down");
 });

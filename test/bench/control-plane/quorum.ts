@@ -22,7 +22,7 @@ const WORKERS_A_PROCESS = 500;
 /** The daemon's flags save memory of one node: hundreds of them would do little else but collect it. */
 const WORKERS_FLAGS = ["--max-semi-space-size=64", "--use-openssl-ca", "--"];
 /** Their handshakes come in portions: a thousand at once is another benchmark. */
-const ADMITTED_AT_ONCE = 100;
+const ADMITTED_AT_ONCE = 50;
 
 export interface Programs {
   readonly manager: string;
