@@ -113,7 +113,7 @@ function difference(name: string, before: string, after: string): Attributes {
 
 const NODE: Described<Node> = {
   type: "node",
-  name: node => hostnameOf(node) || node.id,
+  name: node => node.spec.Name || hostnameOf(node) || node.id,
   changes: (before, after) => {
     const told = {
       ...difference("availability", before.spec.Availability, after.spec.Availability),
@@ -141,14 +141,14 @@ const SERVICE: Described<Service> = {
     const told = {
       ...difference("image", imageOf(before), imageOf(after)),
       ...difference("replicas", replicasText(before), replicasText(after)),
-      ...difference(
-        "updatestate",
-        before.updateStatus?.state ?? "",
-        after.updateStatus?.state ?? "",
-      ),
+      ...(after.updateStatus === null
+        ? {}
+        : difference("updatestate", before.updateStatus?.state ?? "", after.updateStatus.state)),
     };
-    const respecified = before.specVersion !== after.specVersion;
-    return respecified || Object.keys(told).length > 0 ? dropEmpty(told) : null;
+    const isOther =
+      before.specVersion !== after.specVersion ||
+      JSON.stringify(before.endpoint) !== JSON.stringify(after.endpoint);
+    return isOther || Object.keys(told).length > 0 ? dropEmpty(told) : null;
   },
 };
 

@@ -6,7 +6,7 @@ import { MTU_MAX, MTU_MIN, MTU_OPTION, parseMtu } from "./overlay.ts";
 import type { Config, Network, Secret } from "./rows.ts";
 import type { Labels } from "./service-spec.ts";
 import { decodeJson } from "./validate-decode.ts";
-import { badRequest, goQuote, oddlyInternal, refusal } from "./validate-errors.ts";
+import { badRequest, goQuote, refusal } from "./validate-errors.ts";
 import { validateDnsName, validateObjectName } from "./validate-names.ts";
 import { CONFIG_SPEC_SHAPE, NETWORK_SPEC_SHAPE, SECRET_SPEC_SHAPE } from "./validate-shapes.ts";
 
@@ -45,7 +45,8 @@ export function validateSecretSpec(spec: Secret["spec"]): void {
     const { Name: driver = "" } = spec.Driver;
     if (driver === "") throw refusal("secret driver must have a name");
     // Managers run no plugins, so there is none that could give the data.
-    throw oddlyInternal(`plugin ${goQuote(driver)} not found`);
+    const text = `plugin ${goQuote(driver)} not found`;
+    throw new SwarmError("not_found", text, { rpc: "Unknown" });
   }
   validatePayload("secret", spec.Data, SECRET_BYTES_END);
 }
@@ -79,11 +80,14 @@ interface NetworkRules extends WithName {
   readonly EnableIPv6?: boolean;
   readonly Labels?: Labels;
   readonly Options?: Labels;
-  readonly IPAM?: { readonly Config?: readonly IpamConfig[] };
+  readonly IPAM?: { readonly Driver?: string; readonly Config?: readonly IpamConfig[] };
 }
 
 /** What a network of the cluster can be made with; empty means overlay. */
 const SHARED_DRIVERS: ReadonlySet<string> = new Set(["", "overlay"]);
+
+/** Who gives addresses on networks of the cluster. */
+const IPAM_DRIVERS: ReadonlySet<string> = new Set(["", "default"]);
 
 function pluginNotFound(driver: string): SwarmError {
   return new SwarmError("not_found", `plugin ${goQuote(driver)} not found`);
@@ -94,6 +98,8 @@ export function validateNetworkSpec(spec: Network["spec"]): void {
   const rules = spec as NetworkRules;
   const { Driver: driver = "" } = rules;
   if (!SHARED_DRIVERS.has(driver)) throw pluginNotFound(driver);
+  const { Driver: ipam = "" } = rules.IPAM ?? {};
+  if (!IPAM_DRIVERS.has(ipam)) throw refusal(`error during lookup of plugin ${ipam}`);
   for (const config of rules.IPAM?.Config ?? []) validateIpam(config);
   validateFamilies(rules);
   validateMtu(rules);

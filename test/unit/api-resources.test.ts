@@ -358,6 +358,49 @@ function frames(text: string): (readonly [number, string])[] {
   return found;
 }
 
+t.test("what old clients leave to the daemon", async t => {
+  const { ask, engine } = await managerRig(t);
+  const create = async (version: string, Name: string, Image: string) => {
+    const json = { Name, TaskTemplate: { ContainerSpec: { Image } } };
+    return (await ask("POST", `/v${version}/services/create`, { json })).body as object;
+  };
+  const imageOf = async (name: string) => {
+    const { body } = await ask("GET", `/services/${name}`);
+    const { Spec } = body as { Spec: { TaskTemplate: { ContainerSpec: { Image: string } } } };
+    return Spec.TaskTemplate.ContainerSpec.Image;
+  };
+  const digest = `sha256:${"a".repeat(64)}`;
+  engine.json("GET /distribution/app/json", { Descriptor: { digest } });
+  t.notOk("Warnings" in (await create("1.29", "pinned", "app")));
+  t.equal(await imageOf("pinned"), `app:latest@${digest}`);
+  await create("1.30", "new", "app");
+  t.equal(await imageOf("new"), "app", "newer ones ask themselves");
+  engine.json("GET /distribution/gone:1/json", { message: "no route" }, 500);
+  t.match(await create("1.29", "gone", "gone:1"), {
+    Warnings: [/^image gone:1 could not be accessed on a registry to record\nits digest\./],
+  });
+  t.equal(await imageOf("gone"), "gone:1");
+  const { Version, Spec } = (await ask("GET", "/services/gone")).body as {
+    Version: { Index: number };
+    Spec: object;
+  };
+  const path = `/v1.29/services/gone/update?version=${Version.Index}`;
+  t.match((await ask("POST", path, { json: Spec })).body, { Warnings: [/gone:1/] });
+});
+
+t.test("what Go prints whatever it is", async t => {
+  const { ask } = await managerRig(t);
+  const Privileges = { SELinuxContext: { Disable: true } };
+  const json = { Name: "web", TaskTemplate: { ContainerSpec: { Image: "app", Privileges } } };
+  await ask("POST", "/services/create", { json });
+  const { body } = await ask("GET", "/services/web");
+  const { Spec } = body as { Spec: { TaskTemplate: { ContainerSpec: { Privileges: object } } } };
+  t.same(Spec.TaskTemplate.ContainerSpec.Privileges, {
+    CredentialSpec: null,
+    SELinuxContext: { Disable: true, User: "", Role: "", Type: "", Level: "" },
+  });
+});
+
 t.test("past events are one answer, in order", async t => {
   const { ask, engine } = await managerRig(t);
   const before = Math.floor(Date.now() / 1000) - 1;
@@ -506,6 +549,37 @@ t.test("the Engine's part of a network of the cluster is the cluster's network",
   t.match(await list('{"driver":["overlay"]}'), [shown]);
   t.same(await list('{"scope":["global"]}'), []);
   t.match((await ask("GET", `/networks/${Id}`)).body, { ...shown, Labels: {}, Options: {} });
+});
+
+t.test("what a network of the cluster cannot be, and where it is not seen", async t => {
+  const { ask, engine } = await managerRig(t);
+  const make = async (json: object) => {
+    const { status, body } = await ask("POST", "/networks/create", { json });
+    return `${status} ${(body as { message?: string }).message ?? "made"}`;
+  };
+  t.equal(
+    await make({ Name: "a", Scope: "swarm" }),
+    "400 rpc error: code = InvalidArgument desc = driver name: if driver is specified name is required",
+  );
+  t.equal(
+    await make({ Name: "a", Driver: "overlay", Scope: "local" }),
+    "403 cannot downgrade network scope for overlay networks",
+  );
+  t.equal(await make({ Name: "a", Driver: "overlay" }), "201 made");
+  t.match((await ask("GET", "/networks/a?verbose=x")).body, {
+    message: 'invalid value for verbose: x: strconv.ParseBool: parsing "x": invalid syntax',
+  });
+  t.equal((await ask("GET", "/networks/a?scope=global")).status, 404);
+  const { Id } = (await ask("GET", "/networks/a")).body as { Id: string };
+  const twin = {
+    Name: "a",
+    Id: "e".repeat(64),
+    Driver: "swarmd",
+    Labels: { "swarmd.network.id": Id },
+  };
+  engine.json("GET /networks", [twin]);
+  const filters = encodeURIComponent('{"scope":["local"]}');
+  t.same((await ask("GET", `/networks?filters=${filters}`)).body, [], "its twin is no other one");
 });
 
 t.test("who is on a network, wherever it runs", async t => {

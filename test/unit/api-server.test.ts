@@ -286,12 +286,14 @@ t.test("odd paths, filters and versions", async t => {
       `400 invalid node version '': strconv.ParseUint: parsing "": invalid syntax`,
     ],
     ["GET", "/nosuchendpoint", "404 page not found"],
+    ["GET", "/services/a/logs?stdout=1&tail=-1", "500 negative tail values not supported"],
     ["GET", "/events?since=bogus", '500 strconv.ParseInt: parsing "bogus": invalid syntax'],
   ] as const;
   for (const [method, path, expected] of cases) {
     const options = method === "POST" ? { json: SPEC } : {};
     t.equal(message(await ask(method, path, options)), expected, path);
   }
+  t.equal((await ask("GET", "/v1.40/services?status=x")).status, 200, "of a later version");
 });
 
 t.test("keys that name a prototype are nothing special", t => {

@@ -293,11 +293,20 @@ t.test("events tell what users did, not what planners do", async t => {
   t.ok(version < (await rig.client.call("service.get", { ref: "web" }, never)).version);
   const now = (await rig.client.call("service.get", { ref: "web" }, never)).version;
   await rig.client.call("service.update", { ...update, version: now }, never);
+  const fields = (more: object) =>
+    ({ op: "patch", table: "services", id: ID, fields: more }) as const;
+  const status = { startedAtMs: 1, completedAtMs: 0, message: "" };
+  rig.store.put(fields({ updateStatus: { ...status, state: "updating" } }));
+  rig.store.put(fields({ updateStatus: null }));
+  const ports = [{ TargetPort: 80, PublishedPort: 30_000 }];
+  rig.store.put(fields({ endpoint: { spec: {}, ports, virtualIps: [] } }));
   await rig.client.call("service.remove", { ref: "web" }, never);
   rig.store.put({ op: "delete", table: "services", id: ID });
   t.same(heard(), [
     "service create web",
     "service update web image.new=app:2 image.old=app:1",
+    "service update web updatestate.new=updating",
+    "service update web",
     "service remove web",
   ]);
 });

@@ -38,7 +38,7 @@ t.test("secrets, configs and networks", async t => {
   t.equal(secret({ Name: "s", Data: base64(512_000) }), `${INVALID}secret ${size(512_000)}`);
   t.equal(secret({ Name: "s", Data: base64(511_999) }), "accepted");
   t.equal(secret({ Name: "s", Driver: {} }), `${INVALID}secret driver must have a name`);
-  t.equal(secret({ Name: "s", Driver: { Name: "vault" } }), 'plugin "vault" not found');
+  t.equal(secret({ Name: "s", Driver: { Name: "vault" } }), 'Unknown: plugin "vault" not found');
   t.equal(config({ Name: "c2" }), `${INVALID}config ${size(1_024_000)}`);
   t.equal(config({ Name: "c", Data: base64(1_023_999) }), "accepted");
   t.equal(
@@ -53,6 +53,10 @@ t.test("secrets, configs and networks", async t => {
   t.equal(
     network(pool({ Subnet: "10.77.0.0/24", Gateway: "10.78.0.1" })),
     `${INVALID}ipam configuration: subnet 10.77.0.0/24 does not contain gateway 10.78.0.1`,
+  );
+  t.equal(
+    network({ Name: "n", Driver: "overlay", IPAM: { Driver: "nosuch" } }),
+    `${INVALID}error during lookup of plugin nosuch`,
   );
   t.equal(network(pool({ Subnet: "10.77.0.0/24", IPRange: "10.77.0.128/25" })), "accepted");
 });

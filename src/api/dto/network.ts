@@ -15,10 +15,14 @@ function isTrue(spec: Json, name: string): boolean {
   return spec[name] === true;
 }
 
-/** The subnets asked for, or those the allocator chose. */
-function ipamConfig(network: Network): readonly object[] {
+function askedConfigs(network: Network): readonly Json[] {
   const asked = objectAt(network.spec, "IPAM")["Config"];
-  const list: readonly Json[] = Array.isArray(asked) ? asked : [];
+  return Array.isArray(asked) ? asked : [];
+}
+
+/** The subnets asked for, or those the allocator chose. */
+function ipamConfig(network: Network): readonly Json[] {
+  const list = askedConfigs(network);
   if (network.subnets.length === 0) return list;
   return network.subnets.map(({ subnet, gateway }) => {
     const own = list.find(one => isSameNetwork(String(one["Subnet"] ?? ""), subnet));
@@ -69,7 +73,7 @@ export function networkDto(view: NetworkView, detail: NetworkDetail = {}): objec
     ConfigOnly: false,
     Containers: detail.local?.["Containers"] ?? null,
     Options: options(network),
-    Labels: Object.keys(labels).length > 0 ? labels : null,
+    Labels: Object.keys(labels).length > 0 || isTrue(spec, "Ingress") ? labels : null,
     ...(detail.verbose === true ? optional("Services", servicesDto(view)) : {}),
   };
 }
@@ -97,21 +101,33 @@ function servicesDto({ services }: NetworkView): Json | null {
   return Object.fromEntries(entries) as Json;
 }
 
+/** A subnet as the `Network` object of swarm mode has it, which has another word for the range. */
+function poolDto(config: Json): object {
+  return {
+    ...optional("Subnet", config["Subnet"]),
+    ...optional("Range", config["IPRange"]),
+    ...optional("Gateway", config["Gateway"]),
+  };
+}
+
 /** Docker's swarm `Network` object, as tasks show it. */
 export function networkObjectDto(network: Network): object {
   const { spec } = network;
-  const configs = ipamConfig(network);
+  const configs = ipamConfig(network).map(poolDto);
   return {
     ...metaDto(network),
     Spec: {
       Name: spec.Name,
       Labels: objectAt(spec, "Labels"),
-      DriverConfiguration: { Name: "overlay" },
+      DriverConfiguration: isTrue(spec, "Ingress") ? {} : { Name: "overlay" },
       ...optional("Ipv6Enabled", isTrue(spec, "EnableIPv6")),
       ...optional("Internal", isTrue(spec, "Internal")),
       ...optional("Attachable", isTrue(spec, "Attachable")),
       ...optional("Ingress", isTrue(spec, "Ingress")),
-      IPAMOptions: { Driver: { Name: "default" }, ...optional("Configs", configs) },
+      IPAMOptions: {
+        Driver: isTrue(spec, "Ingress") ? {} : { Name: "default" },
+        ...optional("Configs", askedConfigs(network).map(poolDto)),
+      },
       Scope: "swarm",
     },
     DriverState: { Name: "overlay", Options: options(network) },

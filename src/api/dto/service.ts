@@ -33,7 +33,7 @@ export function serviceDto(
 function endpointDto(endpoint: Service["endpoint"]): object {
   const { spec, ports, virtualIps } = endpoint;
   // A service that is on no network and publishes nothing has no endpoint in Docker's eyes.
-  const hasSpec = (spec.Ports?.length ?? 0) > 0 || virtualIps.length > 0;
+  const hasSpec = Object.keys(spec).length > 0 || virtualIps.length > 0;
   return {
     Spec: hasSpec ? endpointSpecDto(spec) : {},
     ...optional("Ports", ports.map(portDto)),

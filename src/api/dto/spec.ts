@@ -5,6 +5,7 @@ import type {
   EndpointSpec,
   NetworkAttachmentConfig,
   PortConfig,
+  Privileges,
   RestartPolicy,
   ServiceMode,
   ServiceSpec,
@@ -124,8 +125,26 @@ function networksDto(networks: readonly NetworkAttachmentConfig[]): unknown {
 }
 
 function containerSpecDto(spec: ContainerSpec): object {
-  const { PullOptions: _, ...shown } = spec;
-  return { ...(asGoJson(shown) as object), Isolation: spec.Isolation || "default" };
+  const { PullOptions: _, Privileges: privileges, ...shown } = spec;
+  return {
+    ...(asGoJson(shown) as object),
+    ...(privileges === undefined ? {} : { Privileges: privilegesDto(privileges) }),
+    Isolation: spec.Isolation || "default",
+  };
+}
+
+/** Go prints most of these whatever they are. */
+function privilegesDto(privileges: Privileges): object {
+  const { CredentialSpec: credentials, SELinuxContext: context, ...rest } = privileges;
+  return {
+    CredentialSpec:
+      credentials === undefined ? null : { Config: "", File: "", Registry: "", ...credentials },
+    SELinuxContext:
+      context === undefined
+        ? null
+        : { Disable: false, User: "", Role: "", Type: "", Level: "", ...context },
+    ...(asGoJson(rest) as object),
+  };
 }
 
 function restartPolicyDto(policy: RestartPolicy): object {

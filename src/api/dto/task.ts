@@ -55,7 +55,6 @@ function attachmentsDto(task: Task, networks: Readonly<Record<string, Network>>)
     return {
       Network: networkObjectDto(network),
       Addresses: attachment.addresses,
-      ...optional("Aliases", attachment.aliases),
     };
   });
 }

@@ -62,6 +62,7 @@ function readOptions(query: URLSearchParams): LogRequest["options"] {
 function readTail(text: string): number {
   if (text === "" || text === "all") return -1;
   if (/^\d{1,9}$/.test(text)) return Number(text);
+  if (/^-\d{1,9}$/.test(text)) throw oddlyInternal("negative tail values not supported");
   throw oddlyInternal('tail value must be a positive integer or "all"');
 }
 

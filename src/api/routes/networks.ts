@@ -4,12 +4,12 @@ import { hasLabels, valuesOf } from "../../control/core/filters.ts";
 import type { Filters, NetworkView } from "../../control/operations.ts";
 import type { ControlClient } from "../../control/ports.ts";
 import { predefinedName, shownTarget } from "../../model/predefined-networks.ts";
-import { oddlyInternal } from "../../model/validate-errors.ts";
+import { refusal as modelRefusal, oddlyInternal } from "../../model/validate-errors.ts";
 import { networkDto } from "../dto/network.ts";
 import type { ApiRoute, Exchange } from "../exchange.ts";
 import { parseJson, readBody } from "../json-body.ts";
 import { NODE_STATE_TEXT, noManager } from "../node-state.ts";
-import { boolParam, filtersParam } from "../query.ts";
+import { filtersParam, strictBoolParam } from "../query.ts";
 import { dressNetwork, withFilter } from "../shared-networks.ts";
 
 type Json = Readonly<Record<string, unknown>>;
@@ -31,11 +31,10 @@ async function list(exchange: Exchange): Promise<void> {
     return;
   }
   const filters = filtersParam(exchange.query);
-  const shared = (await control.call("network.list", {}, exchange.signal)).filter(view =>
-    matches(view, filters),
-  );
+  const all = await control.call("network.list", {}, exchange.signal);
+  const shared = all.filter(view => matches(view, filters));
   // An Engine that has joined a cluster network lists it too; the cluster knows it better.
-  const ids = new Set(shared.map(({ network }) => network.id));
+  const ids = new Set(all.map(({ network }) => network.id));
   const own = dressed.filter(network => !ids.has(String(network["Id"])));
   exchange.reply(200, [...shared.map(view => networkDto(view)), ...own]);
 }
@@ -119,10 +118,12 @@ function isExact(view: NetworkView, ref: string): boolean {
 async function inspect(exchange: Exchange): Promise<void> {
   const ref = exchange.param("ref");
   const scope = exchange.query.get("scope") ?? "";
+  const verbose = strictBoolParam(exchange.query, "verbose");
   const control = exchange.deps.lifecycle.control();
-  const shared = control === null || scope === "local" ? null : await find(control, exchange);
+  const isShown = scope === "" || scope === "swarm";
+  const shared = control === null || !isShown ? null : await find(control, exchange);
   if (shared !== null && (scope === "swarm" || isExact(shared, ref))) {
-    exchange.reply(200, await describe(exchange, shared));
+    exchange.reply(200, await describe(exchange, shared, verbose));
     return;
   }
   const name = predefinedName(ref);
@@ -140,7 +141,7 @@ async function inspect(exchange: Exchange): Promise<void> {
   const local = parseJson(answer.body.toString("utf8"));
   if (answer.status === 200) return exchange.reply(200, dressNetwork(local as Json));
   if (answer.status !== 404) return exchange.reply(answer.status, local);
-  if (shared !== null) return exchange.reply(200, await describe(exchange, shared));
+  if (shared !== null) return exchange.reply(200, await describe(exchange, shared, verbose));
   // A worker's client may know the id that the cluster gave it.
   const found = scope === "local" ? null : await networks.describe(ref, exchange.signal);
   if (found === null) exchange.reply(404, local);
@@ -148,7 +149,7 @@ async function inspect(exchange: Exchange): Promise<void> {
 }
 
 /** With the containers of this node that are on it, as the Engine tells them. */
-async function describe(exchange: Exchange, view: NetworkView): Promise<object> {
+async function describe(exchange: Exchange, view: NetworkView, verbose: boolean): Promise<object> {
   const local = await exchange.deps.networks
     .describe(view.network.id, exchange.signal)
     .catch((error: unknown) => {
@@ -156,7 +157,7 @@ async function describe(exchange: Exchange, view: NetworkView): Promise<object> 
       if (isSwarmError(error, "unavailable")) return null;
       throw error;
     });
-  return networkDto(view, { local, verbose: boolParam(exchange.query, "verbose") });
+  return networkDto(view, { local, verbose });
 }
 
 /** What a service that names an Engine's own network attaches to, on whichever node it runs. */
@@ -191,6 +192,13 @@ async function create(exchange: Exchange): Promise<void> {
   const control = lifecycle.control();
   if (isShared(body) && body["ConfigOnly"] !== true) {
     if (control === null) throw refusal(exchange);
+    if ((body["Driver"] ?? "") === "") {
+      throw modelRefusal("driver name: if driver is specified name is required");
+    }
+    if (body["Driver"] === "overlay" && body["Scope"] === "local") {
+      const text = "cannot downgrade network scope for overlay networks";
+      throw new SwarmError("permission_denied", text);
+    }
     // The docker command line sorts a service's networks by id: so that is an order with a meaning.
     const args = { id: newOrderedId(ids, clock.nowMs()), spec: body };
     const { id } = await control.call("network.create", args, exchange.signal);

@@ -1,5 +1,7 @@
+import { optional } from "../dto/common.ts";
 import { serviceDto } from "../dto/service.ts";
 import type { ApiRoute, Exchange } from "../exchange.ts";
+import { pinImage } from "../image-digest.ts";
 import { replyList } from "../json-list.ts";
 import { randomName } from "../names.ts";
 import { badVersion, filtersParam, strictBoolParam, versionParam } from "../query.ts";
@@ -9,7 +11,7 @@ import { atLeast } from "../version.ts";
 async function list(exchange: Exchange): Promise<void> {
   const filters = filtersParam(exchange.query, true);
   // Clients before API 1.41 count tasks themselves.
-  const status = strictBoolParam(exchange.query, "status") && atLeast(exchange.version, 41);
+  const status = atLeast(exchange.version, 41) && strictBoolParam(exchange.query, "status");
   const control = exchange.control();
   const services = await control.call("service.list", { filters, status }, exchange.signal);
   await replyList(exchange.response, services, service => serviceDto(service));
@@ -37,31 +39,36 @@ export async function readServiceSpec(exchange: Exchange): Promise<object> {
 
 async function create(exchange: Exchange): Promise<void> {
   const { ids, rng } = exchange.deps;
+  const sent = await readServiceSpec(exchange);
+  const control = exchange.control();
+  const { spec, warnings } = await pinImage(exchange, sent);
   const args = {
     id: ids.newId(),
-    spec: await readServiceSpec(exchange),
+    spec,
     fallbackName: randomName(rng),
     registryAuth: registryAuth(exchange),
   };
-  const control = exchange.control();
   const { id } = await control.call("service.create", args, exchange.signal);
-  exchange.reply(201, { ID: id });
+  exchange.reply(201, { ID: id, ...optional("Warnings", warnings) });
 }
 
 async function update(exchange: Exchange): Promise<void> {
   const { query } = exchange;
+  const sent = await readServiceSpec(exchange);
+  const version = versionParam(query, badVersion("service"));
+  const control = exchange.control();
+  const { spec, warnings } = await pinImage(exchange, sent);
   const args = {
     ref: exchange.param("ref"),
-    spec: await readServiceSpec(exchange),
-    version: versionParam(query, badVersion("service")),
+    spec,
+    version,
     fallbackName: randomName(exchange.deps.rng),
     registryAuth: registryAuth(exchange),
     registryAuthFrom: query.get("registryAuthFrom") ?? "",
     rollback: query.get("rollback") ?? "",
   };
-  const control = exchange.control();
   await control.call("service.update", args, exchange.signal);
-  exchange.reply(200, { Warnings: null });
+  exchange.reply(200, { Warnings: warnings.length > 0 ? warnings : null });
 }
 
 async function remove(exchange: Exchange): Promise<void> {

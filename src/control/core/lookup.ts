@@ -54,11 +54,6 @@ export function taskName(task: Task): string {
   return `${task.serviceName}.${place}.${task.id}`;
 }
 
-/** Names are compared without case, as swarm mode's indexes do. */
-function sameName(a: string, b: string): boolean {
-  return a.length === b.length && a.toLowerCase() === b.toLowerCase();
-}
-
 interface Matches<Row extends { readonly id: string }> {
   readonly named: Row[];
   readonly prefixed: Row[];
@@ -72,7 +67,7 @@ function scan<Row extends { readonly id: string }>(
   const found: Matches<Row> = { named: [], prefixed: [] };
   for (const row of kind.table(view).all()) {
     if (kind.hidden?.(row) === true) continue;
-    if (sameName(kind.name(row), ref)) found.named.push(row);
+    if (kind.name(row) === ref) found.named.push(row);
     else if (row.id.startsWith(ref)) found.prefixed.push(row);
   }
   return found;
@@ -99,7 +94,8 @@ function find<Row extends { readonly id: string }>(
 
 export function findService(view: StateView, ref: string): Service {
   const service = view.serviceByName(ref);
-  if (service !== undefined && !service.pendingDelete) {
+  // The index takes names that differ in case for one, as names of new services are.
+  if (service?.spec.Name === ref && !service.pendingDelete) {
     const byId = view.table("services").get(ref);
     if (byId === undefined || byId.pendingDelete) return service;
   }

@@ -40,7 +40,7 @@ const NO_ENDPOINT: Service["endpoint"] = { spec: {}, ports: [], virtualIps: [] }
 /** What the allocator has nothing to give to is whole at once, and keeps its version. */
 function firstEndpoint(spec: ServiceSpec): Pick<Service, "endpoint" | "allocated"> {
   if (asksForAddresses(spec)) return { endpoint: NO_ENDPOINT, allocated: false };
-  return { endpoint: { ...NO_ENDPOINT, spec: spec.EndpointSpec ?? {} }, allocated: true };
+  return { endpoint: NO_ENDPOINT, allocated: true };
 }
 
 /** What the service was given stays until the allocator has looked at it again. */
