@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { type Run, runBare, runInLoop } from "./scheduler/run.ts";
+import { type LoopRun, type Run, runBare, runInLoop } from "./scheduler/run.ts";
 import { SHAPES, type Shape } from "./scheduler/shapes.ts";
 
 /**
@@ -9,7 +9,8 @@ import { SHAPES, type Shape } from "./scheduler/shapes.ts";
  * "entry" the longest plan and the longest application of one entry of the log, "total" all of it,
  * "processor" what the process had of it in that time (more than "total" with the collector's
  * threads, less on a busy machine), "RSS" the most memory the process had so far, state included. A
- * term of the planner loop: "held" is the longest that the event loop was.
+ * term of the planner loop: "held" is the longest that the event loop was, and the most processor time that
+ * the thread had in one turn.
  *
  * Small shapes are run several times on new states in one process, as a daemon has been running for
  * long: "first" is the first total, the others are of the run with the middle one. Nothing has run
@@ -32,6 +33,10 @@ function middleOf(runs: readonly Run[]): Run {
   return middle;
 }
 
+function heldText({ heldMs, heldThreadMs }: LoopRun): string {
+  return `held ${heldMs.toFixed(1)} ms (processor ${heldThreadMs.toFixed(1)} ms)`;
+}
+
 async function report(shape: Shape): Promise<string> {
   const size = shape.tasks + shape.nodes;
   // First, as it is a new leader's code that has never run.
@@ -48,7 +53,7 @@ async function report(shape: Shape): Promise<string> {
     `total ${run.totalMs.toFixed(0)} ms`,
     `processor ${run.processorMs.toFixed(0)} ms`,
     ...(runs.length > 1 ? [`first ${runs[0]?.totalMs.toFixed(0)} ms`] : []),
-    ...(loop === null ? [] : [`held ${loop.heldMs.toFixed(1)} ms`]),
+    ...(loop === null ? [] : [heldText(loop)]),
     `RSS ${rssMib.toFixed(0)} MiB`,
   ];
   return `${shape.name.padEnd(36)} ${figures.join(", ")}`;
