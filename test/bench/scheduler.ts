@@ -1,16 +1,20 @@
 import { spawn } from "node:child_process";
+import { NODE_FLAGS } from "../../scripts/node-flags.ts";
 import { type LoopRun, type Run, runBare, runInLoop } from "./scheduler/run.ts";
 import { SHAPES, type Shape } from "./scheduler/shapes.ts";
 
 /**
  * Times the scheduler without Raft, in the shapes of swarmkit's own benchmarks and beyond:
- * `npm run bench -- scheduler [N …]`, each shape in a process of its own. Each line tells of two
- * kinds of runs. Plans and their application in turn: "planning" is the plans alone, "plan" and
- * "entry" the longest plan and the longest application of one entry of the log, "total" all of it,
- * "processor" what the process had of it in that time (more than "total" with the collector's
- * threads, less on a busy machine), "RSS" the most memory the process had so far, state included. A
- * term of the planner loop: "held" is the longest that the event loop was, and the most processor time that
- * the thread had in one turn.
+ * `npm run bench -- scheduler [N …]`, each shape in a process of its own with the daemon's flags of
+ * Node.js. Each line tells of two kinds of runs.
+ *
+ * Plans and their application in turn: "planning" is the plans alone, "plan" and "entry" the longest
+ * plan and the longest application of one entry of the log, "total" all of it, "processor" what the
+ * process had of it in that time (more than "total" with the collector's threads, less on a busy
+ * machine), "RSS" the most memory the process had so far, state included.
+ *
+ * A term of the planner loop: "held" is the longest that the event loop was, and the most processor
+ * time that the thread had in one turn.
  *
  * Small shapes are run several times on new states in one process, as a daemon has been running for
  * long: "first" is the first total, the others are of the run with the middle one. Nothing has run
@@ -61,7 +65,8 @@ async function report(shape: Shape): Promise<string> {
 
 /** Resolves when the shape's process has printed its line. */
 function inProcess(index: number): Promise<void> {
-  const args = [`--max-old-space-size=${HEAP_MIB}`, "--import=tsx", import.meta.filename];
+  const flags = NODE_FLAGS.filter(flag => flag !== "--");
+  const args = [...flags, `--max-old-space-size=${HEAP_MIB}`, "--import=tsx", import.meta.filename];
   const child = spawn(process.execPath, [...args, CHILD, String(index)], { stdio: "inherit" });
   return new Promise((resolve, reject) => {
     child.on("error", reject);

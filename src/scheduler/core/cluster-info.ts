@@ -136,6 +136,7 @@ export class ClusterTracker {
       cost += this.#readNode(view, node, this.#ids.length - 1);
     }
     this.#unreadAfter = null;
+    this.levels();
     return cost <= tasksMax * SMALL_READ;
   }
 

@@ -28,7 +28,7 @@ export const TASK_LOOKS_PER_PLAN_MAX = 100_000;
 /** Reading a task from the state costs as much as so many looks. */
 const LOOKS_PER_TASK_READ = 5;
 /** Tasks read in one plan when nodes are read from the state, likewise. */
-export const NODE_TASK_READS_PER_PLAN_MAX = 20_000;
+export const NODE_TASK_READS_PER_PLAN_MAX = 10_000;
 
 /** The limits of one plan. */
 export interface PlanLimits {
@@ -51,15 +51,17 @@ export const PLAN_LIMITS: PlanLimits = {
   plansToWarmUp: 8,
 };
 
-/** Of the plan of that number, from 1 on. */
+/** What of a limit the plan of that number, from 1 on, may use. */
+function portionOf(limit: number, { plansToWarmUp }: PlanLimits, plan: number): number {
+  return Math.ceil(limit * Math.min(1, plan / plansToWarmUp));
+}
+
 function limitsOf(limits: PlanLimits, plan: number): PlanLimits {
-  const share = Math.min(1, plan / limits.plansToWarmUp);
   return {
     ...limits,
-    changes: Math.ceil(limits.changes * share),
-    nodeLooks: Math.ceil(limits.nodeLooks * share),
-    taskLooks: Math.ceil(limits.taskLooks * share),
-    nodeTaskReads: Math.ceil(limits.nodeTaskReads * share),
+    changes: portionOf(limits.changes, limits, plan),
+    nodeLooks: portionOf(limits.nodeLooks, limits, plan),
+    taskLooks: portionOf(limits.taskLooks, limits, plan),
   };
 }
 
@@ -113,6 +115,8 @@ export class Scheduler implements Planner {
   #view: StateView | null = null;
   /** Raft index of the last change taken in. */
   #index = -1;
+  /** Plans that read nodes, and plans that placed tasks. */
+  #reads = 0;
   #plans = 0;
 
   constructor(limits: PlanLimits = PLAN_LIMITS) {
@@ -146,11 +150,11 @@ export class Scheduler implements Planner {
     if (this.#view !== view || this.#index !== view.index) this.#reset(view);
     const due = this.#pending.due(ctx.nowMs);
     if (due.length === 0) return { ...EMPTY_PLAN, wakeAtMs: this.#pending.nextRefreshMs() };
+    this.#reads += 1;
+    const readsMax = portionOf(this.#limits.nodeTaskReads, this.#limits, this.#reads);
+    if (!this.#nodes.read(view, readsMax)) return { ...EMPTY_PLAN, wakeAtMs: ctx.nowMs };
     this.#plans += 1;
     const limits = limitsOf(this.#limits, this.#plans);
-    if (!this.#nodes.read(view, limits.nodeTaskReads)) {
-      return { ...EMPTY_PLAN, wakeAtMs: ctx.nowMs };
-    }
     const tools = { cluster: this.#nodes, surveys: this.#surveys, demands: this.#demands };
     const pass = new Pass({ view, nowMs: ctx.nowMs, limits }, tools);
     let left = due.length;
