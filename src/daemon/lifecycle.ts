@@ -184,12 +184,8 @@ export class Lifecycle implements NodeLifecycle {
       }
       this.#mustBeOut();
       const addresses = resolveAddresses(request, this.#config);
-      if (request.forceNewCluster) {
-        throw new SwarmError(
-          "failed_precondition",
-          "there is no cluster state on this node to make a new cluster of",
-        );
-      }
+      // Docker begins a first cluster where there is nothing to make a new one of.
+      if (request.forceNewCluster) this.#deps.logger.warn("no cluster state here: beginning anew");
       await refuseEngineInSwarm(this.#config.engineSocket, signal, this.#deps);
       return this.#allOrNothing(async () => {
         const founding = await newFounding(request, this.#deps);

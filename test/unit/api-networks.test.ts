@@ -131,6 +131,35 @@ t.test("who is on a network, wherever it runs", async t => {
   });
 });
 
+t.test("a task shows its networks as Docker's types have them", async t => {
+  const { ask, store } = await managerRig(t);
+  const pool = { Subnet: "10.9.0.0/24", IPRange: "10.9.0.128/25", Gateway: "10.9.0.1" };
+  const json = {
+    ...{ Name: "back", Driver: "overlay", EnableIPv6: true },
+    IPAM: { Config: [pool, { Subnet: "fd00:9::/64" }] },
+  };
+  const { Id } = (await ask("POST", "/networks/create", { json })).body as { Id: string };
+  const { body } = await ask("POST", "/services/create", { json: SPEC });
+  const serviceId = (body as { ID: string }).ID;
+  const networks = [{ networkId: Id, addresses: ["10.9.0.129/24"], aliases: ["other"] }];
+  const row = aTask({ id: "t1", serviceId, networks, status: aStatus("running") });
+  store.put({ op: "create", table: "tasks", row });
+  const task = (await ask("GET", "/tasks/t1")).body as {
+    NetworksAttachments: readonly { readonly Network: { readonly Spec: object } }[];
+  };
+  const [attachment] = task.NetworksAttachments;
+  t.same(Object.keys(attachment ?? {}).sort(), ["Addresses", "Network"]);
+  const range = { Subnet: pool.Subnet, Range: pool.IPRange, Gateway: pool.Gateway };
+  t.match(attachment?.Network, {
+    Spec: {
+      IPv6Enabled: true,
+      DriverConfiguration: { Name: "overlay" },
+      IPAMOptions: { Driver: { Name: "default" }, Configs: [range, { Subnet: "fd00:9::/64" }] },
+    },
+    IPAMOptions: { Configs: [range, { Subnet: "fd00:9::/64" }] },
+  });
+});
+
 t.test("an Engine's own network has an id of its own for clients", async t => {
   const { ask } = await managerRig(t);
   const host = (await ask("GET", "/networks/host?scope=swarm")).body as { Id: string };

@@ -120,7 +120,7 @@ export function networkObjectDto(network: Network): object {
       Name: spec.Name,
       Labels: objectAt(spec, "Labels"),
       DriverConfiguration: isTrue(spec, "Ingress") ? {} : { Name: "overlay" },
-      ...optional("Ipv6Enabled", isTrue(spec, "EnableIPv6")),
+      ...optional("IPv6Enabled", isTrue(spec, "EnableIPv6")),
       ...optional("Internal", isTrue(spec, "Internal")),
       ...optional("Attachable", isTrue(spec, "Attachable")),
       ...optional("Ingress", isTrue(spec, "Ingress")),
