@@ -28,10 +28,6 @@ for k in all default; do
 done
 echo 1 >conf/default/proxy_arp
 `;
-/** A packet of a connection that nobody has seen begin is of one that is not tracked. */
-const TRACKED_FROM_THE_START = `f=/proc/sys/net/netfilter/nf_conntrack_tcp_loose
-if [ -e $f ]; then echo 0 >$f; fi
-`;
 /** Every way is given, so nothing is learned from routers; no address is there twice. */
 const SYSCTLS6 = `cd /proc/sys/net/ipv6/conf || exit 1
 for k in all default; do
@@ -122,9 +118,8 @@ export class Namespaces {
   }
 
   /** What holds for the namespace as a whole; also when it was only half made. */
-  async prepare({ networkId, gateways, families, ingress }: NetworkPlan): Promise<void> {
-    const sysctls = ingress ? SYSCTLS : SYSCTLS + TRACKED_FROM_THE_START;
-    await this.#inside(networkId, ["sh", "-e", "-c", sysctls]);
+  async prepare({ networkId, gateways, families }: NetworkPlan): Promise<void> {
+    await this.#inside(networkId, ["sh", "-e", "-c", SYSCTLS]);
     if (families.includes("ipv6")) await this.#inside(networkId, ["sh", "-e", "-c", SYSCTLS6]);
     await this.#batch("ip", networkId, [
       "link set lo up",

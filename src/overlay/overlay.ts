@@ -391,8 +391,7 @@ export class Overlay implements TaskNetworks {
       .sort((a, b) => (a.key < b.key ? -1 : 1));
     const addr = ingress === undefined ? "" : this.#options.addr;
     const ipv6 = ingress?.families.includes("ipv6") ?? false;
-    const tunnelPorts = [...new Set(plans.map(({ tunnel }) => tunnel.port))].sort();
-    return { addr, ipv6, ports, guardedPort: ENCRYPTED_PORT, tunnelPorts };
+    return { addr, ipv6, ports, guardedPort: ENCRYPTED_PORT };
   }
 
   #networkFacts(

@@ -1,5 +1,5 @@
 import { familyOf, type IpFamily } from "../../model/ip.ts";
-import { hostMac, hostMark, TUNNEL_DEVICE, UPLINK } from "./names.ts";
+import { hostMac, hostMark, UPLINK } from "./names.ts";
 
 /** nftables scripts of the data path (nft(8)); each one is a transaction: all of it or nothing. */
 
@@ -51,10 +51,10 @@ const NO_REDIRECTS = [
 ];
 
 /**
- * `gateway` answers in place of a task that is connected with itself. Connections are tracked for
- * the sake of virtual addresses, and answers come back to the host that has translated one. So a
- * connection that begins elsewhere need not be tracked here. All that begin here are, also those to
- * no virtual address: else one by such an address could be given the same ports at both ends.
+ * `gateway` answers in place of a task that is connected with itself. All connections are tracked,
+ * also those to no virtual address: else one to such an address could be given the same ports at
+ * both ends. Leaving those untracked that begin elsewhere costs more: an entry is made for each packet
+ * of one that comes by, and thrown away.
  */
 export function vipTable(gateway: string): string {
   const family = familyOf(gateway);
@@ -63,10 +63,6 @@ export function vipTable(gateway: string): string {
     `map be { type ${addr} . mark : ${addr}; }`,
     `map svc { type ${addr} : verdict; }`,
     `set self { type ${addr} . ${addr}; }`,
-    "chain guests {",
-    "  type filter hook prerouting priority raw;",
-    `  iifname "${TUNNEL_DEVICE}" tcp flags & (syn | ack) == syn notrack`,
-    "}",
     "chain pre {",
     "  type nat hook prerouting priority dstnat;",
     `  ${ip} daddr vmap @svc`,
@@ -153,8 +149,6 @@ export interface HostRules {
   readonly ports: readonly HostPort[];
   /** UDP port of encrypted tunnels that nothing but the mesh's devices may use; 0: none. */
   readonly guardedPort: number;
-  /** UDP ports of the tunnels there are, sorted. */
-  readonly tunnelPorts: readonly number[];
 }
 
 /** The whole tables: they are small, and one transaction replaces them. */
@@ -162,7 +156,6 @@ export function hostTableScript(rules: HostRules): string {
   const own = fresh("ipv4", HOST_TABLE, [
     ...publishChains(rules),
     ...guardChains(rules.guardedPort),
-    ...tunnelChains(rules.tunnelPorts),
   ]);
   return rules.ipv6 ? own + fresh("ipv6", HOST_TABLE, publishChains6(rules)) : own;
 }
@@ -262,21 +255,6 @@ function guardChains(port: number): readonly string[] {
     `  udp dport ${port} oifname != "swg*" counter drop`,
     "}",
   ];
-}
-
-/**
- * A tunnel's packets have another source port for each connection inside, and answers come by one
- * of their own (RFC 7348 section 5): tracked, each connection would be four more of the hosts'.
- */
-function tunnelChains(ports: readonly number[]): readonly string[] {
-  if (ports.length === 0) return [];
-  const untracked = (name: string, hook: string): readonly string[] => [
-    `chain ${name} {`,
-    `  type filter hook ${hook} priority raw;`,
-    `  udp dport { ${ports.join(", ")} } notrack`,
-    "}",
-  ];
-  return [...untracked("tunnel_in", "prerouting"), ...untracked("tunnel_out", "output")];
 }
 
 /** Elements to take out of and put into named sets and maps of a table, and chains they need. */
