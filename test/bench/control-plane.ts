@@ -8,6 +8,7 @@ import type { Watched } from "./control-plane/probe.ts";
 import {
   buildPrograms,
   type Cpu,
+  type Failover,
   type Programs,
   Quorum,
   type Rss,
@@ -88,7 +89,7 @@ interface Result {
   /** Before the failover. */
   readonly sessions: Sessions;
   readonly leaderChanges: number;
-  readonly failover: { readonly backMs: number; readonly opened: number } | null;
+  readonly failover: Failover | null;
 }
 
 function readOptions(argv: readonly string[]): Options | null {
@@ -284,7 +285,9 @@ ${result.name}
   const { failover } = result;
   if (failover !== null) {
     const { backMs, opened } = failover;
-    console.log(`  leader killed, all back  ${seconds(backMs)}, ${opened} sessions opened`);
+    const when = backMs === null ? "NOT ALL in time" : seconds(backMs);
+    console.log(`  leader killed, all back  ${when}, ${opened} sessions opened`);
+    for (const [why, count] of Object.entries(failover.ended)) console.log(`    ${count} ${why}`);
   }
   if (result.clearedMs !== null) {
     console.log(`  all removed              ${seconds(result.clearedMs)}`);
