@@ -286,8 +286,27 @@ t.test("networks of the cluster beside the Engine's", async t => {
   t.match((await ask("GET", "/networks/host?scope=swarm")).body, { Id: "host", Scope: "swarm" });
   engine.json("GET /networks/back", { message: "network back not found" }, 404);
   t.equal((await ask("GET", "/networks/back?scope=local")).status, 404);
-  engine.json("POST /networks/prune", { NetworksDeleted: ["mine"] });
-  t.same((await ask("POST", "/networks/prune")).body, { NetworksDeleted: ["mine", "back"] });
+  const own = [
+    { Name: "docker_gwbridge", Id: "g" },
+    { Name: "mine", Id: "m" },
+    { Name: "busy", Id: "b" },
+    { Name: "part", Id: "p", Labels: { "swarmd.network.id": "of another" } },
+  ];
+  engine.json("GET /networks", own);
+  engine.on("DELETE /networks/m", (_request, response) => response.writeHead(204).end());
+  engine.json("DELETE /networks/b", { message: "has active endpoints" }, 403);
+  t.same((await ask("POST", "/networks/prune")).body, { NetworksDeleted: ["back", "mine"] });
+  t.notMatch(
+    engine.requests.join(),
+    /DELETE [^,]*networks\/[gp]\b/,
+    "what the cluster needs stays",
+  );
+  engine.json("POST /networks/prune", { NetworksDeleted: ["old"] });
+  const until = encodeURIComponent('{"until":["1h"]}');
+  t.same((await ask("POST", `/networks/prune?filters=${until}`)).body, {
+    NetworksDeleted: ["old"],
+  });
+  engine.json("GET /networks", [{ Name: "bridge", Id: "b" }]);
   t.equal((await ask("DELETE", "/networks/back")).status, 404, "gone; the Engine is asked");
   lifecycle.become("inactive");
   t.same(await names({}), ["bridge"]);

@@ -10,7 +10,7 @@ import type { ApiRoute, Exchange } from "../exchange.ts";
 import { parseJson, readBody } from "../json-body.ts";
 import { NODE_STATE_TEXT, noManager } from "../node-state.ts";
 import { filtersParam, strictBoolParam } from "../query.ts";
-import { dressNetwork, withFilter } from "../shared-networks.ts";
+import { dressNetwork, sharedIdOf, withFilter } from "../shared-networks.ts";
 
 type Json = Readonly<Record<string, unknown>>;
 
@@ -247,19 +247,61 @@ async function remove(exchange: Exchange): Promise<void> {
   exchange.replyEmpty(204);
 }
 
-/** The Engine's unused networks, then the cluster's. */
+/** The bridge by which containers on overlay networks get out: in swarm mode it is always in use. */
+const GATEWAY_BRIDGE = "docker_gwbridge";
+/** Filters that lists of networks have as well. */
+const LISTED_FILTERS: ReadonlySet<string> = new Set(["label", "dangling"]);
+
+/** The cluster's unused networks, then the Engine's. */
 async function prune(exchange: Exchange): Promise<void> {
-  const { engine, lifecycle } = exchange.deps;
+  const { lifecycle, proxy } = exchange.deps;
+  if (lifecycle.state().localNodeState === "inactive") {
+    return proxy.forward(exchange.request, exchange.response);
+  }
+  const filters = filtersParam(exchange.query);
+  const control = lifecycle.control();
+  const isListed = Object.keys(filters).every(name => LISTED_FILTERS.has(name));
+  const local = isListed ? await pruneOwn(exchange, filters) : await pruneAsAsked(exchange);
+  if (local === null) return;
+  const shared = control === null ? [] : await pruneShared(exchange, control);
+  const deleted = [...new Set([...shared, ...local])];
+  exchange.reply(200, { NetworksDeleted: deleted.length > 0 ? deleted : null });
+}
+
+/** By filters that only the Engine can try; null when it has refused, and was heard. */
+async function pruneAsAsked(exchange: Exchange): Promise<readonly string[] | null> {
+  const { engine } = exchange.deps;
   const answer = await engine.request("POST", exchange.request.url ?? "", {
     signal: exchange.signal,
     headers: { "Content-Length": 0 },
   });
   const body = parseJson(answer.body.toString("utf8")) as Json;
-  const control = lifecycle.control();
-  if (answer.status !== 200 || control === null) return exchange.reply(answer.status, body);
-  const local = Array.isArray(body["NetworksDeleted"]) ? body["NetworksDeleted"] : [];
-  const deleted = [...new Set([...local, ...(await pruneShared(exchange, control))])];
-  exchange.reply(200, { NetworksDeleted: deleted.length > 0 ? deleted : null });
+  if (answer.status !== 200) {
+    exchange.reply(answer.status, body);
+    return null;
+  }
+  return Array.isArray(body["NetworksDeleted"]) ? body["NetworksDeleted"] : [];
+}
+
+/** The Engine would take the gateway bridge too, and its part of networks that the cluster needs. */
+async function pruneOwn(exchange: Exchange, filters: Filters): Promise<readonly string[]> {
+  const { engine } = exchange.deps;
+  const { signal } = exchange;
+  const unused = { dangling: ["true"], type: ["custom"], label: valuesOf(filters, "label") };
+  const query = `filters=${encodeURIComponent(JSON.stringify(unused))}`;
+  const answer = await engine.request("GET", await engine.versioned(`/networks?${query}`), {
+    signal,
+  });
+  const list = parseJson(answer.body.toString("utf8"));
+  const deleted: string[] = [];
+  for (const local of Array.isArray(list) ? (list as Json[]) : []) {
+    const name = String(local["Name"]);
+    if (name === GATEWAY_BRIDGE || sharedIdOf(local) !== "") continue;
+    const path = await engine.versioned(`/networks/${String(local["Id"])}`);
+    // In use after all, or gone meanwhile: neither is pruned.
+    if ((await engine.request("DELETE", path, { signal })).status === 204) deleted.push(name);
+  }
+  return deleted;
 }
 
 async function pruneShared(exchange: Exchange, control: ControlClient): Promise<string[]> {
