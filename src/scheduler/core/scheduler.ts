@@ -26,7 +26,7 @@ export const CHANGES_PER_PLAN_MAX = 1_000;
 export const NODE_LOOKS_PER_PLAN_MAX = 10_000;
 export const TASK_LOOKS_PER_PLAN_MAX = 100_000;
 /** Reading a task from the state costs as much as so many looks. */
-const LOOKS_PER_TASK_READ = 5;
+const LOOKS_PER_TASK_READ = 40;
 /** Tasks read in one plan when nodes are read from the state, likewise. */
 export const NODE_TASK_READS_PER_PLAN_MAX = 10_000;
 
