@@ -1,6 +1,7 @@
 import { spawn } from "node:child_process";
 import { readdirSync, rmSync } from "node:fs";
 import { performance } from "node:perf_hooks";
+import { add, NOTHING, type Outcome, sumInLanes } from "./outcome.ts";
 
 /**
  * Runs every level of tests, cheapest first, and ends with one line `N passed, N failed`. Each test
@@ -8,11 +9,6 @@ import { performance } from "node:perf_hooks";
  *
  *   tsx scripts/test.ts [--only check,unit,integration,e2e,chaos]
  */
-interface Outcome {
-  readonly passed: number;
-  readonly failed: number;
-}
-
 interface Stage {
   readonly name: string;
   run(): Promise<Outcome>;
@@ -88,29 +84,11 @@ async function step(name: string, command: string, args: readonly string[]): Pro
   return report(name, { passed: good ? 1 : 0, failed: good ? 0 : 1 }, result);
 }
 
-function add(a: Outcome, b: Outcome): Outcome {
-  return { passed: a.passed + b.passed, failed: a.failed + b.failed };
-}
-
-const NOTHING: Outcome = { passed: 0, failed: 0 };
-
 function filesOf(folder: string): string[] {
   return readdirSync(folder, { recursive: true, encoding: "utf8" })
     .filter(name => name.endsWith(".test.ts"))
     .sort()
     .map(name => `${folder}/${name}`);
-}
-
-async function inParallel(files: readonly string[], width: number): Promise<Outcome> {
-  const queue = [...files];
-  let sum = NOTHING;
-  const lane = async (): Promise<void> => {
-    for (let file = queue.shift(); file !== undefined; file = queue.shift()) {
-      sum = add(sum, await testFile(file));
-    }
-  };
-  await Promise.all(Array.from({ length: width }, lane));
-  return sum;
 }
 
 async function inTurn(steps: readonly (() => Promise<Outcome>)[]): Promise<Outcome> {
@@ -144,16 +122,16 @@ const STAGES: readonly Stage[] = [
           ]),
       ]),
   },
-  { name: "unit", run: () => inParallel(filesOf("test/unit"), PARALLEL_UNIT_FILES) },
+  { name: "unit", run: () => sumInLanes(filesOf("test/unit"), PARALLEL_UNIT_FILES, testFile) },
   {
     name: "integration",
     run: () =>
       inTurn([
         () => step("build", process.execPath, ["--import=tsx", "scripts/build.ts"]),
-        () => inParallel(filesOf("test/integration"), 1),
+        () => sumInLanes(filesOf("test/integration"), 1, testFile),
       ]),
   },
-  { name: "e2e", run: () => inParallel(filesOf("test/e2e"), 1) },
+  { name: "e2e", run: () => sumInLanes(filesOf("test/e2e"), 1, testFile) },
   { name: "chaos", run: chaos },
 ];
 
