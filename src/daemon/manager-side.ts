@@ -1,19 +1,16 @@
 import { aborted, type Deferred, newDeferred, TaskGroup, withSignal } from "../base/async.ts";
-import { type Clock, sleep } from "../base/clock.ts";
+import { sleep } from "../base/clock.ts";
 import { errorMessage, SwarmError } from "../base/errors.ts";
-import type { IdSource } from "../base/ids.ts";
-import type { Logger } from "../base/logger.ts";
 import type { Rng } from "../base/rng.ts";
 import type { Member, NodeRole } from "../model/rows.ts";
 import type { StartMode } from "../raft/driver/options.ts";
 import type { PeerInfo } from "../raft/ports.ts";
-import type { RpcClients } from "../rpc/clients.ts";
 import type { AskGroupRequest } from "../rpc/gen/swarmd/v1/group.ts";
 import { callLeader } from "../rpc/leader-call.ts";
 import type { IdentityStore } from "../tls/identity-store.ts";
 import type { DaemonConfig } from "./config.ts";
 import { askBeforeStart, type GroupAsking, untilRetired } from "./group.ts";
-import { eraseLog, Manager } from "./manager.ts";
+import { eraseLog, Manager, type ManagerDeps } from "./manager.ts";
 import { requestJoin } from "./membership.ts";
 import { adoptNewGroup } from "./new-group.ts";
 import type { NodeRecord } from "./node-record.ts";
@@ -32,15 +29,9 @@ export function newRaftId(rng: Rng): number {
   return (rng.uint32() & RAFT_ID_HIGH_MASK) * RAFT_ID_LOW_BITS + rng.uint32() || 1;
 }
 
-export interface ManagerSideDeps {
+export interface ManagerSideDeps extends ManagerDeps {
   readonly identity: IdentityStore;
   readonly record: NodeRecord;
-  readonly clients: RpcClients;
-  readonly raftClients: RpcClients;
-  readonly clock: Clock;
-  readonly rng: Rng;
-  readonly ids: IdSource;
-  readonly logger: Logger;
 }
 
 /** The manager's half of a node: there while the node's certificate says manager. */

@@ -1,3 +1,4 @@
+import { SwarmError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
 import { familyOf } from "../model/ip.ts";
 import type { AuditLog } from "./audit-log.ts";
@@ -10,6 +11,7 @@ import type { OverlayCounters } from "./counters.ts";
 import type { DnsServer } from "./dns-server.ts";
 import type { Flows } from "./flows.ts";
 import { Lane, type LaneDeps } from "./lane.ts";
+import type { LocalEndpoint } from "./local-state.ts";
 import type { Namespaces } from "./namespaces.ts";
 
 export interface NetworkProgramsDeps extends LaneDeps {
@@ -77,6 +79,17 @@ export class NetworkPrograms {
       this.#lanes.set(networkId, lane);
     }
     return lane.request();
+  }
+
+  /** Connects a container with its network. Throws unavailable when the network cannot be made. */
+  async plug(endpoint: LocalEndpoint): Promise<void> {
+    const { networkId } = endpoint;
+    if (this.planOf(networkId) === null) await this.sync(networkId);
+    const plan = this.planOf(networkId);
+    if (plan === null) {
+      throw new SwarmError("unavailable", `network ${networkId} is not ready on this node`);
+    }
+    await this.#deps.namespaces.plug(plan, endpoint);
   }
 
   /** Resolves when everything asked for so far is programmed. */

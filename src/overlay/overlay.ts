@@ -5,16 +5,15 @@ import type { Logger } from "../base/logger.ts";
 import type { Rng } from "../base/rng.ts";
 import type { AssignedTask } from "../model/assignment.ts";
 import type { NodeQuestion } from "../model/data-path.ts";
-import type { OverlayChange, OverlayNetwork } from "../model/overlay.ts";
+import type { OverlayChange } from "../model/overlay.ts";
 import type { AskedAddress, OverlayCapability } from "../model/rows.ts";
 import type { PreparedNetworks, TaskNetworks } from "../worker/networks.ts";
 import { AuditLog } from "./audit-log.ts";
 import { Caretaker } from "./caretaker.ts";
 import type { Commands, LinePrograms } from "./commands.ts";
 import { Conversations } from "./conversations.ts";
-import { ENCRYPTED_PORT } from "./core/names.ts";
 import type { HostRules } from "./core/nft.ts";
-import type { PlanFacts } from "./core/plan.ts";
+import { type PlanFacts, planHostRules } from "./core/plan.ts";
 import { OverlayTable } from "./core/table.ts";
 import { OverlayCounters } from "./counters.ts";
 import type { EngineSide } from "./engine-side.ts";
@@ -180,8 +179,8 @@ export class Overlay implements TaskNetworks {
   #newServer(): PluginServer {
     const ports = {
       state: this.#state,
-      network: (networkId: string) => this.#networkFacts(networkId),
-      plug: (endpoint: LocalEndpoint) => this.#plug(endpoint),
+      network: (networkId: string) => this.#table.network(networkId)?.network ?? null,
+      plug: (endpoint: LocalEndpoint) => this.#programs.plug(endpoint),
       unplug: ({ networkId, device }: LocalEndpoint) => this.#namespaces.unplug(networkId, device),
       sync: (networkId: string) => this.#programs.sync(networkId),
       isTasks: (networkId: string, addr: string) => this.#places.isTasks(networkId, addr),
@@ -385,29 +384,7 @@ export class Overlay implements TaskNetworks {
 
   #hostRules(): HostRules {
     const plans = this.#programs.ids().flatMap(id => this.#programs.planOf(id) ?? []);
-    const ingress = plans.find(plan => plan.ingress);
-    const ports = [...(ingress?.ports ?? [])]
-      .map(([key, { at }]) => ({ key, at }))
-      .sort((a, b) => (a.key < b.key ? -1 : 1));
-    const addr = ingress === undefined ? "" : this.#options.addr;
-    const ipv6 = ingress?.families.includes("ipv6") ?? false;
-    return { addr, ipv6, ports, guardedPort: ENCRYPTED_PORT };
-  }
-
-  #networkFacts(
-    networkId: string,
-  ): Pick<OverlayNetwork, "internal" | "ingress" | "subnets"> | null {
-    return this.#table.network(networkId)?.network ?? null;
-  }
-
-  async #plug(endpoint: LocalEndpoint): Promise<void> {
-    const { networkId } = endpoint;
-    if (this.#programs.planOf(networkId) === null) await this.#programs.sync(networkId);
-    const plan = this.#programs.planOf(networkId);
-    if (plan === null) {
-      throw new SwarmError("unavailable", `network ${networkId} is not ready on this node`);
-    }
-    await this.#namespaces.plug(plan, endpoint);
+    return planHostRules(plans, this.#options.addr);
   }
 
   async #saveTables(): Promise<void> {

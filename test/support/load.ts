@@ -88,24 +88,27 @@ export async function startUdpEcho(lab: Lab, container: Container): Promise<UdpE
 
 /**
  * A datagram every few ms until its input ends, and a few at least: it may have ended before the
- * first. Then waits for the last answers.
+ * first. Then waits for the last answers, as long as an answer may take that is not lost.
  */
 const UDP_FLOW = `
-const [host, everyMs] = JSON.parse(process.argv[1]);
+const [host, everyMs, lateMs] = JSON.parse(process.argv[1]);
 const socket = require("node:dgram").createSocket("udp4");
 let sent = 0, received = 0, isOver = false;
 socket.on("message", () => { received += 1; });
+const end = () => { console.log(JSON.stringify({ sent, received })); process.exit(); };
 const timer = setInterval(() => {
   sent += 1;
   socket.send("x", 7, host);
   if (!isOver || sent < 10) return;
   clearInterval(timer);
-  setTimeout(() => { console.log(JSON.stringify({ sent, received })); process.exit(); }, 1000);
+  socket.on("message", () => { if (received >= sent) end(); });
+  setTimeout(end, lateMs);
 }, everyMs);
 process.stdin.resume();
 process.stdin.on("end", () => { isOver = true; });
 `;
 const FLOW_EVERY_MS = 10;
+const LATEST_ANSWER_MS = 1_000;
 
 export interface UdpFlow {
   /** Ends it; what it sent, and what came back. */
@@ -116,7 +119,7 @@ export interface UdpFlow {
 export async function startUdpFlow(lab: Lab, from: Container, addr: string): Promise<UdpFlow> {
   const host = lab.host(from.host);
   const pid = (await host.docker(["inspect", "-f", "{{.State.Pid}}", from.id])).trim();
-  const what = JSON.stringify([addr, FLOW_EVERY_MS]);
+  const what = JSON.stringify([addr, FLOW_EVERY_MS, LATEST_ANSWER_MS]);
   const enter = ["nsenter", "-t", pid, "-n", process.execPath, "-e", UDP_FLOW, what];
   const [program = "", ...args] = host.execCommand(enter);
   const child = spawn(program, args, { stdio: ["pipe", "pipe", "inherit"] });

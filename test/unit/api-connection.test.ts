@@ -11,6 +11,21 @@ import { VirtualClock } from "../support/virtual-clock.ts";
 
 const MIB = 1024 * 1024;
 
+/** A client that keeps what it is told. */
+function connect(socketPath: string) {
+  const socket = net.connect(socketPath);
+  const seen = { text: "", closed: false };
+  socket.on("data", chunk => {
+    seen.text += String(chunk);
+  });
+  socket
+    .on("error", () => undefined)
+    .on("close", () => {
+      seen.closed = true;
+    });
+  return { socket, seen };
+}
+
 /**
  * An Engine as it was before upgrades: it leaves HTTP behind without a word. It gives back what it
  * gets, says something `last`, and closes.
@@ -150,19 +165,7 @@ t.test("every request of a connection is looked at, also when they come at once"
   const chunked = `${create}Transfer-Encoding: chunked\r\n\r\n1;x=y\r\n{\r\n0\r\nTrailer: x\r\n\r\n`;
   const plain = `${create}Content-Length: 1\r\n\r\n{`;
   const exec = "POST /exec/b/start HTTP/1.1\r\nHost: d\r\nContent-Length: 4\r\n\r\nbody";
-  const open = () => {
-    const socket = net.connect(api.socketPath);
-    const seen = { text: "", closed: false };
-    socket.on("data", chunk => {
-      seen.text += String(chunk);
-    });
-    socket
-      .on("error", () => undefined)
-      .on("close", () => {
-        seen.closed = true;
-      });
-    return { socket, seen };
-  };
+  const open = () => connect(api.socketPath);
   const answers = (text: string) => text.split("HTTP/1.1 ").map(part => part.slice(0, 3));
 
   for (const size of [1, 7, 10_000]) {
@@ -201,16 +204,7 @@ t.test("a client that is too slow is let go", async t => {
   const api = await apiRig(rig, engine.socketPath, clock);
   t.teardown(() => api.close());
   const open = async (start: string) => {
-    const socket = net.connect(api.socketPath);
-    const seen = { text: "", closed: false };
-    socket.on("data", chunk => {
-      seen.text += String(chunk);
-    });
-    socket
-      .on("error", () => undefined)
-      .on("close", () => {
-        seen.closed = true;
-      });
+    const { socket, seen } = connect(api.socketPath);
     const timers = clock.pending;
     socket.write(start);
     await eventually(() => clock.pending > timers, { what: "a limit" });

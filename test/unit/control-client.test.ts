@@ -93,6 +93,15 @@ const NO_LEADER =
 const UNKNOWN =
   "The leader was lost before it answered, so whether the change was made is not known. Look before repeating it.";
 
+/** One operation of each kind. */
+const KINDS = {
+  write: ({ client }: Follower) => client.call("service.remove", REMOVE, never),
+  read: ({ client }: Follower) =>
+    client.call("service.list", { filters: {}, status: false }, never),
+  leader: ({ client }: Follower) => client.call("manager.list", {}, never),
+};
+const KIND_NAMES = ["write", "read", "leader"] as const;
+
 t.test("a write goes to the leader, whoever it is", async t => {
   const rig = follower(`{"id":"${ID}"}`);
   t.equal(
@@ -158,16 +167,11 @@ t.test("a short lack of a leader is waited out", async t => {
 });
 
 t.test("nobody waits at a manager that has ended", async t => {
-  for (const op of ["write", "read", "leader"] as const) {
+  for (const op of KIND_NAMES) {
     const rig = follower("unavailable");
     rig.raft.leaderId = 0;
     rig.raft.barrierError = new SwarmError("unavailable", "the log is closed");
-    const call =
-      op === "write"
-        ? rig.client.call("service.remove", REMOVE, never)
-        : op === "read"
-          ? rig.client.call("service.list", { filters: {}, status: false }, never)
-          : rig.client.call("manager.list", {}, never);
+    const call = KINDS[op](rig);
     rig.clock.setTimer("demoted", 50, () => rig.client.close());
     t.match(await outcome(rig.clock, call), /^50[03] /, op);
     t.ok(rig.clock.monoMs() < 200, `${op}: at once`);
@@ -175,16 +179,11 @@ t.test("nobody waits at a manager that has ended", async t => {
 });
 
 t.test("a long one is an error that names it, in good time", async t => {
-  for (const op of ["write", "read", "leader"] as const) {
+  for (const op of KIND_NAMES) {
     const rig = follower("unavailable");
     rig.raft.leaderId = 0;
     rig.raft.barrierError = new SwarmError("unavailable", "no quorum");
-    const call =
-      op === "write"
-        ? rig.client.call("service.remove", REMOVE, never)
-        : op === "read"
-          ? rig.client.call("service.list", { filters: {}, status: false }, never)
-          : rig.client.call("manager.list", {}, never);
+    const call = KINDS[op](rig);
     t.equal(await outcome(rig.clock, call), NO_LEADER, op);
     t.ok(rig.clock.monoMs() <= Math.max(LEADER_WAIT_MS, READ_TIMEOUT_MS) + 100, `${op}: when`);
   }

@@ -5,7 +5,8 @@ import {
   type OverlayNetwork,
   type OverlayService,
 } from "../../model/overlay.ts";
-import { tunnelPort } from "./names.ts";
+import { ENCRYPTED_PORT, tunnelPort } from "./names.ts";
+import type { HostRules } from "./nft.ts";
 import type { NetworkTable, OverlayTable } from "./table.ts";
 
 /** The tunnel end of a network on this host. */
@@ -230,4 +231,18 @@ function portsOf(
 /** A fixed order, so that what two services claimed at once would still end the same everywhere. */
 function byAge(services: Iterable<OverlayService>): OverlayService[] {
   return [...services].sort((a, b) => (a.id < b.id ? -1 : 1));
+}
+
+/** What the host itself needs for the networks on it; `addr` is its address in the data path. */
+export function planHostRules(plans: readonly NetworkPlan[], addr: string): HostRules {
+  const ingress = plans.find(plan => plan.ingress);
+  const ports = [...(ingress?.ports ?? [])]
+    .map(([key, { at }]) => ({ key, at }))
+    .sort((a, b) => (a.key < b.key ? -1 : 1));
+  return {
+    addr: ingress === undefined ? "" : addr,
+    ipv6: ingress?.families.includes("ipv6") ?? false,
+    ports,
+    guardedPort: ENCRYPTED_PORT,
+  };
 }

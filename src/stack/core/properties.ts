@@ -29,6 +29,7 @@ const DEPRECATED: Readonly<Record<string, string>> = {
 };
 
 const BY_RESOURCES = "Set resource limits using deploy.resources";
+/** Docker's words, "not implemented yet" among them: version 3 of the format has no such thing. */
 const FORBIDDEN: Readonly<Record<string, string>> = {
   extends: "Support for `extends` is not implemented yet.",
   volume_driver:

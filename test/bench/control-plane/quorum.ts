@@ -166,13 +166,19 @@ export class Quorum {
     const startMs = performance.now();
     leader.process.kill("SIGKILL");
     this.#managers = this.#managers.filter(child => child !== leader);
-    for (;;) {
-      const { opened, ended } = await this.sessions();
-      const tookMs = performance.now() - startMs;
-      if (opened - before >= nodes) return { backMs: tookMs, opened: opened - before, ended };
-      if (tookMs > TIMEOUT_MS) return { backMs: null, opened: opened - before, ended };
-      await new Promise(resolve => setTimeout(resolve, READY_POLL_MS));
-    }
+    let last = await this.sessions();
+    const allBack = eventually(
+      async () => {
+        last = await this.sessions();
+        return last.opened - before >= nodes;
+      },
+      { what: "every node is back", timeoutMs: TIMEOUT_MS, everyMs: READY_POLL_MS },
+    );
+    const backMs = await allBack.then(
+      () => performance.now() - startMs,
+      () => null,
+    );
+    return { backMs, opened: last.opened - before, ended: last.ended };
   }
 
   stop(): void {
