@@ -5,6 +5,7 @@ import type { Test } from "tap";
 import type { ApiNode, ApiService, ApiTask } from "../../cli/types.ts";
 import { request } from "../lab/http.ts";
 import { Lab, type LabHost, type UpOptions } from "../lab/lab.ts";
+import { labTag } from "../lab/plan.ts";
 import type { RunOptions, RunResult } from "../lab/run.ts";
 import type { Stranger, Told } from "./e2e-stranger.ts";
 import { eventually } from "./eventually.ts";
@@ -42,7 +43,8 @@ function isOnPath(tool: string): boolean {
  * the hosts' logs are in `.lab-failures/NAME`.
  */
 export async function startLab(t: Test, name: string, options: UpOptions = {}): Promise<Lab> {
-  const lab = Lab.open(`/tmp/swarmd-e2e-${name}`);
+  // Not of tests that run from another checkout meanwhile.
+  const lab = Lab.open(`/tmp/swarmd-e2e-${labTag(CHECKOUT)}-${name}`);
   t.teardown(async () => {
     if (!t.passing()) await keepLogs(t, lab, name);
     await lab.down();
