@@ -6,7 +6,7 @@ import type { StateView } from "../model/view.ts";
 import type { RaftNode } from "../raft/ports.ts";
 import type { StateStore } from "../state/ports.ts";
 import type { RootCa } from "../tls/ca.ts";
-import type { CaBackend, NewNode } from "../tls/ports.ts";
+import type { CaBackend, NewNode, RecordedCertificate } from "../tls/ports.ts";
 
 export interface CaBackendDeps {
   readonly store: StateStore;
@@ -63,6 +63,10 @@ export class StateCaBackend implements CaBackend {
     return nextRoot ?? rootCa;
   }
 
+  rootGeneration(): number {
+    return this.#cluster.rootGeneration ?? 0;
+  }
+
   externalCas(): readonly string[] {
     return signingUrls(this.#cluster);
   }
@@ -97,10 +101,10 @@ export class StateCaBackend implements CaBackend {
 
   async recordCertificate(
     nodeId: string,
-    cert: { readonly role: NodeRole; readonly certificatePem: string },
+    { role, certificatePem, rootGeneration }: RecordedCertificate,
     signal: AbortSignal,
   ): Promise<void> {
-    const fields = { certRole: cert.role, certificatePem: cert.certificatePem };
+    const fields = { certRole: role, certificatePem, rootGeneration };
     await this.#deps.store.submit([{ op: "patch", table: "nodes", id: nodeId, fields }], signal);
   }
 
@@ -121,5 +125,6 @@ export function nodeRow(node: NewNode): NewNodeRow {
     status: { state: "unknown", message: "Node has not connected yet", addr: node.remoteIp },
     certRole: node.role,
     certificatePem: node.certificatePem,
+    rootGeneration: node.rootGeneration,
   };
 }

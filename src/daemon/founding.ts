@@ -122,6 +122,7 @@ export function foundingRows(
     remoteIp: hostOf(advertiseAddr),
     hostname: hostname(),
     certificatePem,
+    rootGeneration: 0,
   });
   const cluster: Change = {
     op: "create",

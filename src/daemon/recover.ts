@@ -215,6 +215,8 @@ function founderRow(
     remoteIp: hostOf(state.advertiseAddr),
     hostname: hostname(),
     certificatePem: credentials.certPem,
+    // Older than any that has passed, so that it renews when one has.
+    rootGeneration: 0,
   });
   const nowMs = clock.nowMs();
   return { ...row, version: 0, createdAtMs: nowMs, updatedAtMs: nowMs };

@@ -7,60 +7,44 @@ import type { Logger } from "../base/logger.ts";
 import type { Cluster, NextRoot, Node } from "../model/rows.ts";
 import type { StateStore } from "../state/ports.ts";
 import { newJoinToken } from "../tls/ca.ts";
-import { CERT_BACKDATE_MS } from "../tls/core/csr-policy.ts";
 
 const RETRY_MS = 1_000;
-const MS_PER_S = 1_000;
-/** Facts of that many certificates are kept; more and they are read anew. */
+/** Judgements of that many certificates are kept; more and they are made anew. */
 const MAX_KNOWN = 20_000;
-
-interface Facts {
-  readonly issuedAtMs: number;
-  readonly issuers: Map<string, boolean>;
-}
 
 /**
  * Tells whose certificate is not what the cluster wants now: not of the next root while one is to
- * take over, or older than the last change of roots, so that the node may trust one that has gone.
+ * take over, or of a generation before the present one, so that the node may trust one that has
+ * gone.
  */
 export class CertificateAudit {
-  readonly #known = new Map<string, Facts>();
+  #rootPem = "";
+  /** By certificate: whether the root above has signed it. */
+  readonly #known = new Map<string, boolean>();
 
   needsRenewal(node: Node, cluster: Cluster): boolean {
-    const facts = this.#facts(node.certificatePem);
-    if (facts === null) return true;
-    if (cluster.nextRoot) return !issuedBy(node.certificatePem, facts, cluster.nextRoot);
-    return facts.issuedAtMs < (cluster.renewBeforeMs ?? 0);
+    if (node.certificatePem === "") return true;
+    if (cluster.nextRoot) return !this.#isOf(node.certificatePem, cluster.nextRoot);
+    return (node.rootGeneration ?? 0) < (cluster.rootGeneration ?? 0);
   }
 
-  #facts(pem: string): Facts | null {
+  #isOf(pem: string, root: NextRoot): boolean {
+    if (root.certPem !== this.#rootPem || this.#known.size >= MAX_KNOWN) this.#known.clear();
+    this.#rootPem = root.certPem;
     const known = this.#known.get(pem);
     if (known !== undefined) return known;
-    const cert = parse(pem);
-    if (cert === null) return null;
-    const issuedAtMs = Date.parse(cert.validFrom) + CERT_BACKDATE_MS;
-    if (this.#known.size >= MAX_KNOWN) this.#known.clear();
-    const facts = { issuedAtMs, issuers: new Map<string, boolean>() };
-    this.#known.set(pem, facts);
-    return facts;
+    const issuer = parse(root.certPem);
+    const is = issuer !== null && parse(pem)?.verify(issuer.publicKey) === true;
+    this.#known.set(pem, is);
+    return is;
   }
-}
-
-function issuedBy(pem: string, facts: Facts, root: NextRoot): boolean {
-  const known = facts.issuers.get(root.certPem);
-  if (known !== undefined) return known;
-  const issuer = parse(root.certPem);
-  const is = issuer !== null && parse(pem)?.verify(issuer.publicKey) === true;
-  facts.issuers.clear();
-  facts.issuers.set(root.certPem, is);
-  return is;
 }
 
 function parse(pem: string): X509Certificate | null {
   try {
     return new X509Certificate(pem);
   } catch {
-    // No certificate yet: the node has one to come.
+    // Not a certificate: then the root has not signed it.
     return null;
   }
 }
@@ -114,7 +98,7 @@ export class RootRotation {
   }
 
   async #tryFinish(signal: AbortSignal): Promise<void> {
-    const { store, clock, ids, logger } = this.#deps;
+    const { store, ids, logger } = this.#deps;
     const [cluster] = store.view.table("cluster").all();
     if (!cluster?.nextRoot) return;
     for (const node of store.view.table("nodes").all()) {
@@ -126,8 +110,7 @@ export class RootRotation {
       nextRoot: null,
       rootRotationInProgress: false,
       joinTokens: { worker: newJoinToken(certPem, ids), manager: newJoinToken(certPem, ids) },
-      // Certificates say their begin in whole seconds.
-      renewBeforeMs: Math.ceil(clock.nowMs() / MS_PER_S) * MS_PER_S,
+      rootGeneration: (cluster.rootGeneration ?? 0) + 1,
     };
     const { id, version: ifVersion } = cluster;
     await store.submit([{ op: "patch", table: "cluster", id, fields, ifVersion }], signal);

@@ -20,8 +20,8 @@ export interface RenewalsDeps {
  */
 export class Renewals {
   readonly #deps: RenewalsDeps;
-  /** Those that were asked and have not yet. */
-  #asked: ReadonlySet<string> = new Set();
+  /** Those that were asked and have not yet, with the certificate that each had then. */
+  #asked: ReadonlyMap<string, string> = new Map();
 
   constructor(deps: RenewalsDeps) {
     this.#deps = deps;
@@ -35,14 +35,19 @@ export class Renewals {
     const { sessions, needsRenewal, ask } = this.#deps;
     const [cluster] = view.table("cluster").all();
     if (needsRenewal === undefined || !cluster) return;
-    if (!cluster.nextRoot && !cluster.renewBeforeMs) return;
-    const due = [...sessions.keys()].sort().filter(nodeId => {
-      const node = view.table("nodes").get(nodeId);
-      return node !== undefined && needsRenewal(node, cluster);
-    });
+    if (!cluster.nextRoot && !cluster.rootGeneration) return;
+    const nodes = view.table("nodes");
+    const due = new Map<string, string>();
+    for (const nodeId of [...sessions.keys()].sort()) {
+      const node = nodes.get(nodeId);
+      if (node === undefined || !needsRenewal(node, cluster)) continue;
+      due.set(nodeId, node.certificatePem);
+      if (due.size >= MAX_RENEWALS) break;
+    }
     const before = this.#asked;
-    this.#asked = new Set(due.slice(0, MAX_RENEWALS));
-    for (const nodeId of this.#asked) if (!before.has(nodeId)) ask(nodeId);
+    this.#asked = due;
+    // Who has renewed since and must again, as the roots changed meanwhile, has to be told so.
+    for (const [nodeId, pem] of due) if (before.get(nodeId) !== pem) ask(nodeId);
   }
 }
 

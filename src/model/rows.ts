@@ -93,6 +93,8 @@ export interface Node extends RowMeta {
   readonly certRole: NodeRole;
   /** PEM of the issued certificate, for `TLSStatus` and renewal decisions; empty before. */
   readonly certificatePem: string;
+  /** The cluster's `rootGeneration` when that was signed; absent: none has passed. */
+  readonly rootGeneration?: number;
   /** Names the host in the data path of overlay networks; given by the allocator. */
   readonly overlayIndex?: number;
 }
@@ -305,8 +307,12 @@ export interface Cluster extends RowMeta {
   readonly rootRotationInProgress: boolean;
   /** The root that takes the present one's place when every node has a certificate of it. */
   readonly nextRoot?: NextRoot | null;
-  /** Epoch ms; nodes with an older certificate renew: the roots to trust have changed since. */
-  readonly renewBeforeMs?: number;
+  /**
+   * How many times a root has gone; absent: none. Nodes whose certificate is of an earlier
+   * generation renew: they may trust, or be signed by, one that has gone. Counted, not timed:
+   * certificates say their begin in whole seconds.
+   */
+  readonly rootGeneration?: number;
   /** Keys of the encrypted mesh; absent: the first generation, without a shared key. */
   readonly mesh?: {
     readonly generation: number;

@@ -131,6 +131,7 @@ class CaServer {
     const publicKey = publicKeyOfCsr(request.csrPem);
     const nodeId = nodeIdOfKey(publicKey);
     const csr = { csrPem: request.csrPem, publicKey };
+    const rootGeneration = backend.rootGeneration();
     const certPem = await this.#sign(csr, nodeId, role, context.signal);
     const known = backend.nodeRole(nodeId);
     if (known !== null && known !== role) {
@@ -138,7 +139,8 @@ class CaServer {
     }
     if (known === null) {
       const { remoteIp } = context;
-      const node = { nodeId, role, ...wishes, remoteIp, certificatePem: certPem };
+      const cert = { certificatePem: certPem, rootGeneration };
+      const node = { nodeId, role, ...wishes, remoteIp, ...cert };
       await backend.registerNode(node, context.signal);
       logger.info("admitted a node", { nodeId, role, remote: remoteIp });
     }
@@ -159,8 +161,9 @@ class CaServer {
       throw new SwarmError("permission_denied", `node ${peer.nodeId} is not part of this swarm`);
     }
     const csr = { csrPem: request.csrPem, publicKey: publicKeyOfCsr(request.csrPem) };
+    const rootGeneration = backend.rootGeneration();
     const certPem = await this.#sign(csr, peer.nodeId, role, context.signal);
-    const cert = { role, certificatePem: certPem };
+    const cert = { role, certificatePem: certPem, rootGeneration };
     await backend.recordCertificate(peer.nodeId, cert, context.signal);
     logger.info("renewed a node's certificate", { nodeId: peer.nodeId, role });
     return { certPem, caPem: backend.trustedRoots() };

@@ -14,6 +14,16 @@ export interface NewNode {
   /** What the node calls itself until its first session; may be empty. */
   readonly hostname: string;
   readonly certificatePem: string;
+  /** Of the roots when the certificate was signed. */
+  readonly rootGeneration: number;
+}
+
+/** A certificate that a known node gets. */
+export interface RecordedCertificate {
+  readonly role: NodeRole;
+  readonly certificatePem: string;
+  /** Of the roots when it was signed. */
+  readonly rootGeneration: number;
 }
 
 /** The replicated state as the CA needs it; the daemon implements it over the store. */
@@ -22,6 +32,8 @@ export interface CaBackend {
   readonly clusterId: string;
   /** PEM roots to trust: two during a rotation. Any manager. */
   trustedRoots(): string;
+  /** How many times a root has gone. */
+  rootGeneration(): number;
   /** The root that signs; its key is empty when only external CAs have it. */
   signingRoot(): RootCa;
   /** URLs of the external CAs that sign for it; none: the cluster does itself. */
@@ -40,9 +52,5 @@ export interface CaBackend {
    */
   registerNode(node: NewNode, signal: AbortSignal): Promise<void>;
   /** Commits which certificate and role the node now holds. */
-  recordCertificate(
-    nodeId: string,
-    cert: { readonly role: NodeRole; readonly certificatePem: string },
-    signal: AbortSignal,
-  ): Promise<void>;
+  recordCertificate(nodeId: string, cert: RecordedCertificate, signal: AbortSignal): Promise<void>;
 }

@@ -189,6 +189,7 @@ t.test("a node that has only joined is shown by the name it joined with", async 
     remoteIp: "10.0.0.2",
     hostname: "w1",
     certificatePem: "",
+    rootGeneration: 0,
   } as const;
   store.put({ op: "create", table: "nodes", row: nodeRow(node) });
   const shown = { ID: "n2", Description: { Hostname: "w1" }, Status: { State: "unknown" } };

@@ -127,6 +127,7 @@ class KeylessCluster implements CaBackend {
   readonly nodes: NewNode[] = [];
   readonly clusterId: string;
   urls: readonly string[] = [];
+  #generation = 0;
   readonly #ca: TestCa;
   readonly #keyPem: string;
 
@@ -141,7 +142,12 @@ class KeylessCluster implements CaBackend {
   signingRoot(): RootCa {
     return { certPem: this.#ca.root.certPem, keyPem: this.#keyPem };
   }
+  rootGeneration(): number {
+    return this.#generation;
+  }
   externalCas(): readonly string[] {
+    // A root goes while the external CA is at work.
+    this.#generation = 1;
     return this.urls;
   }
   intermediates(): string {
@@ -193,6 +199,7 @@ t.test("nodes join through an external CA, and through nothing else", async t =>
     const joined = await join();
     t.equal(joined.identity.role, "worker");
     t.equal(server.requests.length, before + 1, "it was asked");
+    t.match(cluster.nodes, [{ rootGeneration: 0 }], "that of the roots it was signed for");
     t.equal(cluster.nodes.length, 1);
     server.answer = { status: 200, body: '{"success":false,"errors":["no"]}' };
     await t.rejects(join(), { message: /external CA at .* gave no certificate: it refused/ });

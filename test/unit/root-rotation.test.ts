@@ -149,8 +149,8 @@ t.test("nodes renew a few at a time, and the root changes when all have", async 
   const rotate = { nextRoot: next, rootRotationInProgress: true };
   store.put({ op: "patch", table: "cluster", id: row.id, fields: rotate });
   t.equal(asked.size, 30);
-  const renew = (id: string): void => {
-    const fields = { certificatePem: after.certPem };
+  const renew = (id: string, certificatePem = after.certPem, rootGeneration = 0): void => {
+    const fields = { certificatePem, rootGeneration };
     store.put({ op: "patch", table: "nodes", id, fields });
   };
   for (const id of names.slice(0, 31)) renew(id);
@@ -163,4 +163,14 @@ t.test("nodes renew a few at a time, and the root changes when all have", async 
   t.equal(cluster()?.nextRoot, null);
   t.notSame(cluster()?.joinTokens, row.joinTokens);
   await eventually(() => asked.size === 30, { what: "once more, to forget the old root" });
+
+  asked.clear();
+  const again = await issue(next, ca.clusterId);
+  renew("n00", again.certPem, 0);
+  t.same([...asked], ["n00"], "a renewal that a change of roots overtook does not count");
+  const third = await nextRoot(next, null, deps);
+  for (const id of names) renew(id, again.certPem, 1);
+  asked.clear();
+  store.put({ op: "patch", table: "cluster", id: row.id, fields: { nextRoot: third } });
+  t.equal(asked.size, 30, "the next rotation follows at once");
 });

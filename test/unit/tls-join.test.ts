@@ -16,7 +16,7 @@ import { makeCsr } from "../../src/tls/csr.ts";
 import { ExternalCa } from "../../src/tls/external-ca.ts";
 import { type JoinOptions, joinRequest, renewThroughManagers } from "../../src/tls/join.ts";
 import { newKeyPair } from "../../src/tls/keys.ts";
-import type { CaBackend, NewNode } from "../../src/tls/ports.ts";
+import type { CaBackend, NewNode, RecordedCertificate } from "../../src/tls/ports.ts";
 import { TestCa, TestIdentitySource, testIds, testRng } from "../support/test-ca.ts";
 
 const signal = new AbortController().signal;
@@ -47,6 +47,9 @@ class FakeCluster implements CaBackend {
   signingRoot(): RootCa {
     return this.#root;
   }
+  rootGeneration(): number {
+    return 3;
+  }
   externalCas(): readonly string[] {
     return [];
   }
@@ -70,8 +73,8 @@ class FakeCluster implements CaBackend {
     const failure = this.registerFailures.shift();
     if (failure !== undefined) throw failure;
   }
-  async recordCertificate(nodeId: string, cert: { role: NodeRole }): Promise<void> {
-    this.recorded.push(`${nodeId} ${cert.role}`);
+  async recordCertificate(nodeId: string, cert: RecordedCertificate): Promise<void> {
+    this.recorded.push(`${nodeId} ${cert.role} ${cert.rootGeneration}`);
   }
 }
 
@@ -315,7 +318,7 @@ t.test("renewal keeps the id and takes the role from the state", async t => {
   const leaf = new X509Certificate(certPem);
   t.equal(leaf.subject, `O=${ca.clusterId}\nOU=swarm-manager\nCN=${identity.nodeId}`);
   t.ok(leaf.checkPrivateKey(privateKey));
-  t.same(cluster.recorded, [`${identity.nodeId} manager`]);
+  t.same(cluster.recorded, [`${identity.nodeId} manager 3`]);
   cluster.roles.clear();
   cluster.nodes.clear();
   await t.rejects(renew(makeCsr(privateKey), signal), {

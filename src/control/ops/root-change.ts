@@ -4,10 +4,8 @@ import type { OperationContext } from "../context.ts";
 import { rpcError } from "../core/errors.ts";
 
 type RootFields = Partial<
-  Pick<Cluster, "rootCa" | "nextRoot" | "rootRotationInProgress" | "renewBeforeMs">
+  Pick<Cluster, "rootCa" | "nextRoot" | "rootRotationInProgress" | "rootGeneration">
 >;
-
-const MS_PER_S = 1_000;
 
 function refusal(text: string): Error {
   return rpcError("invalid_argument", text);
@@ -59,7 +57,7 @@ async function givenRoot(
   if (given.keyPem === "") await needs.one(given.certPem, "desired");
   if (isSame(given, rootCa)) {
     const fields = { rootCa: { certPem: rootCa.certPem, keyPem: given.keyPem } };
-    return nextRoot ? { ...fields, ...rotationAborted(ctx) } : fields;
+    return nextRoot ? { ...fields, ...rotationAborted(cluster) } : fields;
   }
   if (given.keyPem !== "" && given.keyPem === rootCa.keyPem) {
     throw refusal("Cannot update to a cert with an identical key");
@@ -71,9 +69,8 @@ async function givenRoot(
 }
 
 /** Certificates of the root that is not to come any more are renewed. */
-function rotationAborted({ nowMs }: OperationContext): RootFields {
-  const renewBeforeMs = Math.ceil(nowMs / MS_PER_S) * MS_PER_S;
-  return { nextRoot: null, rootRotationInProgress: false, renewBeforeMs };
+function rotationAborted({ rootGeneration = 0 }: Cluster): RootFields {
+  return { nextRoot: null, rootRotationInProgress: false, rootGeneration: rootGeneration + 1 };
 }
 
 async function rotation(

@@ -91,6 +91,7 @@ function admission({ nodeId, role, certPem }: Identity): Change {
     remoteIp: "127.0.0.1",
     hostname: nodeId,
     certificatePem: certPem,
+    rootGeneration: 0,
   });
   return { op: "create", table: "nodes", row };
 }
