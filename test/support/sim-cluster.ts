@@ -166,6 +166,15 @@ export class SimCluster {
     this.store.put({ op: "taskStatus", id: task.id, status: aStatus("failed") });
   }
 
+  /** Every running task of the image ends with an error. */
+  failAll(image: string): void {
+    for (const task of [...this.store.view.table("tasks").all()]) {
+      const spec = specOfTask(this.store.view, task)?.spec.TaskTemplate?.ContainerSpec;
+      if (task.status.state !== "running" || spec?.Image !== image) continue;
+      this.store.put({ op: "taskStatus", id: task.id, status: aStatus("failed") });
+    }
+  }
+
   setNode(id: string, state: "ready" | "down", availability: "active" | "drain" | "pause"): void {
     const node = this.store.view.table("nodes").get(id);
     if (node === undefined) return;

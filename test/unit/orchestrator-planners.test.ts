@@ -202,6 +202,73 @@ t.test("whatever happens, plans keep the rules, are idempotent, and the cluster 
   t.end();
 });
 
+const limitedRestart = fc.oneof(
+  fc.constant({ Condition: "none" as const }),
+  fc.record({
+    Condition: fc.constantFrom("any" as const, "on-failure" as const),
+    MaxAttempts: fc.integer({ min: 1, max: 2 }),
+    Delay: fc.constantFrom(0, NS_PER_S),
+  }),
+);
+
+t.test(
+  "an update tries a slot as often as the restart policy says, and leaves one task in it",
+  t => {
+    fc.assert(
+      fc.property(
+        fc.nat(),
+        fc.record({
+          Parallelism: fc.integer({ min: 0, max: 2 }),
+          Monitor: fc.constant(NS_PER_S),
+          Order: fc.constantFrom("stop-first" as const, "start-first" as const),
+          FailureAction: fc.constantFrom(
+            "pause" as const,
+            "continue" as const,
+            "rollback" as const,
+          ),
+          MaxFailureRatio: fc.constantFrom(0, 0.5, 1),
+        }),
+        limitedRestart,
+        fc.boolean(),
+        (seed, update, RestartPolicy, isGlobal) => {
+          const sim = new SimCluster(seed);
+          sim.addNodes(2);
+          const of = (Image: string, label: string): ServiceSpec => ({
+            ...(isGlobal ? global(Image, update) : spec(Image, 2, update)),
+            TaskTemplate: { ContainerSpec: { Image }, RestartPolicy },
+            Labels: { label },
+          });
+          sim.addService("web", of("good", ""));
+          rest(sim, 5);
+          for (const label of ["a", "b"]) {
+            sim.updateService("web", of("bad", label));
+            for (let turn = 0; turn < 60; turn++) {
+              sim.settle();
+              sim.step(0.5);
+              sim.failAll("bad");
+              sim.clock.advance(500);
+            }
+            sim.settle();
+            const allowed = 1 + ("MaxAttempts" in RestartPolicy ? RestartPolicy.MaxAttempts : 0);
+            const tasks = sim.store.view.tasksOfService("web");
+            for (const { slot, nodeId, specVersion } of tasks) {
+              const inSlot = tasks.filter(
+                task => task.slot === slot && (!isGlobal || task.nodeId === nodeId),
+              );
+              const live = inSlot.filter(task => isWanted(task.desiredState)).length;
+              if (live > 1) t.fail(`${live} live tasks in a slot`);
+              const tries = inSlot.filter(task => task.specVersion === specVersion).length;
+              if (tries > allowed) t.fail(`${tries} tries in a slot, ${allowed} allowed`);
+            }
+          }
+        },
+      ),
+      { numRuns: 60 },
+    );
+    t.end();
+  },
+);
+
 t.test("a rollback gives the service the virtual address that its label asks for", t => {
   const sim = new SimCluster(11);
   sim.addNodes(1);

@@ -118,14 +118,22 @@ function measure(
   const dirty: Slot[] = [];
   const outcomes: Outcome[] = [];
   for (const slot of slots) {
-    if (isDirtySlot(draft, check, slot)) dirty.push(slot);
-    else {
-      const task = judgedTask(slot, draft.service.specVersion);
-      if (task === undefined || !replacedDirty(check, slot, task)) continue;
+    const task = judgedTask(slot, draft.service.specVersion);
+    const isDirty = isDirtySlot(draft, check, slot);
+    if (isDirty && !wasTried(task)) dirty.push(slot);
+    else if (task !== undefined && replacedDirty(check, slot, task)) {
       outcomes.push(outcomeOf(task, policy, draft.nowMs));
     }
   }
   return { dirty, outcomes };
+}
+
+/**
+ * The update made a task for the slot that ended, and the restart policy wants no other: the old
+ * one of a start-first update stays, and the update does not try the slot again.
+ */
+function wasTried(judged: Task | undefined): boolean {
+  return judged !== undefined && endedByItself(judged);
 }
 
 /** The slot was updated; it was not just added, nor restarted though it was clean. */
