@@ -63,9 +63,18 @@ export interface NetworkView {
   readonly network: Network;
   /** With running tasks on it, and what they are known by there; none in a list. */
   readonly services: readonly NetworkService[];
+  /** Nodes that take part in it; none in a list. */
+  readonly peers: readonly NetworkPeer[];
+}
+
+export interface NetworkPeer {
+  readonly nodeId: string;
+  /** Of its data path, or of its session; maybe with a port. */
+  readonly addr: string;
 }
 
 export interface NetworkService {
+  /** Empty for plain containers. */
   readonly name: string;
   /** Without prefix length; empty when its name resolves to its tasks. */
   readonly vip: string;
@@ -73,7 +82,7 @@ export interface NetworkService {
   readonly tasks: readonly {
     readonly name: string;
     readonly addr: string;
-    /** Of its node. */
+    /** Of its node, as a peer's. */
     readonly hostAddr: string;
   }[];
 }

@@ -1,7 +1,8 @@
 import type { Commit, RowEvent } from "../model/change.ts";
-import type { Config, Network, Node, Secret, Service } from "../model/rows.ts";
+import type { Config, Member, Network, Node, Secret, Service } from "../model/rows.ts";
 import { hostnameOf } from "../model/rows.ts";
 import { replicasOf } from "../model/service-spec.ts";
+import type { StateView } from "../model/view.ts";
 import type { StateStore } from "../state/ports.ts";
 
 /** Docker keeps as many for `since`. */
@@ -30,8 +31,10 @@ export class SwarmEventLog implements SwarmEventFeed {
   readonly #recent: SwarmEvent[] = [];
   readonly #listeners = new Set<(event: SwarmEvent) => void>();
   readonly #stop: () => void;
+  readonly #store: StateStore;
 
   constructor(store: StateStore) {
+    this.#store = store;
     this.#stop = store.onCommit(commit => this.#onCommit(commit));
   }
 
@@ -51,7 +54,7 @@ export class SwarmEventLog implements SwarmEventFeed {
 
   #onCommit(commit: Commit): void {
     for (const change of commit.events) {
-      const event = toEvent(change, commit.nowMs);
+      const event = toEvent(change, this.#store.view, commit.nowMs);
       if (event === null) continue;
       this.#recent.push(event);
       if (this.#recent.length > MAX_KEPT_EVENTS) this.#recent.shift();
@@ -89,10 +92,12 @@ function describe<Row extends { readonly id: string }>(
   return { ...base, action: "update", attributes: { ...attributes, ...changes } };
 }
 
-function toEvent(change: RowEvent, timeMs: number): SwarmEvent | null {
+function toEvent(change: RowEvent, view: StateView, timeMs: number): SwarmEvent | null {
   switch (change.table) {
     case "nodes":
-      return describe(NODE, change.before, change.after, timeMs);
+      return describe(nodesIn(view), change.before, change.after, timeMs);
+    case "members":
+      return change.after === null ? demoted(view, change.before, timeMs) : null;
     case "services":
       return describe(SERVICE, change.before, change.after, timeMs);
     case "secrets":
@@ -111,19 +116,42 @@ function difference(name: string, before: string, after: string): Attributes {
   return before === after ? {} : { [`${name}.old`]: before, [`${name}.new`]: after };
 }
 
-const NODE: Described<Node> = {
-  type: "node",
-  name: node => node.spec.Name || hostnameOf(node) || node.id,
-  changes: (before, after) => {
-    const told = {
-      ...difference("availability", before.spec.Availability, after.spec.Availability),
-      ...difference("role", before.spec.Role, after.spec.Role),
-      ...difference("state", before.status.state, after.status.state),
-    };
-    const specChanged = JSON.stringify(before.spec) !== JSON.stringify(after.spec);
-    return specChanged || Object.keys(told).length > 0 ? told : null;
-  },
-};
+const nodeName = (node: Node): string => node.spec.Name || hostnameOf(node) || node.id;
+
+/**
+ * A demoted manager has the role of a worker when it has left the group (SwarmKit's `Node.Role`).
+ * Docker's attributes `leader` and `reachability` are of fields that no stored node has.
+ */
+function nodesIn(view: StateView): Described<Node> {
+  return {
+    type: "node",
+    name: nodeName,
+    changes: (before, after) => {
+      const isDemotion = before.spec.Role === "manager" && after.spec.Role === "worker";
+      const told = {
+        ...difference("availability", before.spec.Availability, after.spec.Availability),
+        ...(isDemotion && isMember(view, after.id)
+          ? {}
+          : difference("role", before.spec.Role, after.spec.Role)),
+        ...difference("state", before.status.state, after.status.state),
+      };
+      const specChanged = JSON.stringify(before.spec) !== JSON.stringify(after.spec);
+      return specChanged || Object.keys(told).length > 0 ? told : null;
+    },
+  };
+}
+
+function isMember(view: StateView, nodeId: string): boolean {
+  return [...view.table("members").all()].some(member => member.nodeId === nodeId);
+}
+
+/** The end of a demotion; a manager that left by itself or was removed has no other role. */
+function demoted(view: StateView, member: Member | null, timeMs: number): SwarmEvent | null {
+  const node = member === null ? undefined : view.table("nodes").get(member.nodeId);
+  if (node === undefined || node.spec.Role === "manager") return null;
+  const attributes = { name: nodeName(node), ...difference("role", "manager", "worker") };
+  return { type: "node", action: "update", id: node.id, attributes, timeMs };
+}
 
 function imageOf(service: Service): string {
   return service.spec.TaskTemplate?.ContainerSpec?.Image ?? "";

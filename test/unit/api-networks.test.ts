@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import t from "tap";
 import { managerRig, SPEC } from "../support/manager-rig.ts";
-import { aStatus, aTask } from "../support/rows.ts";
+import { aNode, aStatus, aTask } from "../support/rows.ts";
 
 t.test("the Engine's part of a network of the cluster is the cluster's network", async t => {
   const { ask, engine, lifecycle } = await managerRig(t);
@@ -105,7 +105,7 @@ t.test("what a network of the cluster cannot be, and where it is not seen", asyn
 });
 
 t.test("who is on a network, wherever it runs", async t => {
-  const { ask, store } = await managerRig(t);
+  const { ask, store, engine } = await managerRig(t);
   const { Id } = (
     await ask("POST", "/networks/create", { json: { Name: "back", Driver: "overlay" } })
   ).body as { Id: string };
@@ -116,8 +116,15 @@ t.test("who is on a network, wherever it runs", async t => {
   store.put({ op: "patch", table: "services", id: serviceId, fields: { endpoint } });
   const networks = [{ networkId: Id, addresses: ["10.0.1.3/24"], aliases: [] }];
   const status = aStatus("running");
-  const row = aTask({ id: "t1", serviceId, serviceName: "web", slot: 1, networks, status });
+  const session = { state: "ready", message: "", addr: "10.0.0.9:2377" } as const;
+  const far = aNode({ id: "far0123456789abcdef", status: session });
+  store.put({ op: "create", table: "nodes", row: far });
+  const at = { nodeId: far.id, networks, status };
+  const row = aTask({ id: "t1", serviceId, serviceName: "web", slot: 1, ...at });
   store.put({ op: "create", table: "tasks", row });
+  const lease = [{ networkId: Id, addresses: ["10.0.1.4/24"], aliases: [] }];
+  const container = aTask({ ...at, id: "t2", serviceId: "", networks: lease });
+  store.put({ op: "create", table: "tasks", row: container });
   const plain = (await ask("GET", "/networks/back")).body as object;
   t.notOk("Services" in plain);
   t.match((await ask("GET", "/networks/back?verbose=true")).body, {
@@ -125,8 +132,28 @@ t.test("who is on a network, wherever it runs", async t => {
       web: {
         VIP: "10.0.1.2",
         Ports: ["Target: 80, Publish: 8080"],
-        Tasks: [{ Name: "web.1.t1", EndpointIP: "10.0.1.3" }],
+        Tasks: [{ Name: "web.1.t1", EndpointIP: "10.0.1.3", Info: { "Host IP": "10.0.0.9" } }],
       },
+      "": { VIP: "<nil>", Ports: [], Tasks: [{ Name: "t2", EndpointIP: "10.0.1.4" }] },
+    },
+  });
+  t.match(plain, { Labels: null });
+  t.notOk("Peers" in plain, "an Engine tells them of networks that its node is on");
+
+  const twin = {
+    Id: "e".repeat(64),
+    Name: "back",
+    Containers: { c1: { Name: "one", EndpointID: "e1", IPv4Address: "10.0.1.4/24" } },
+    Labels: { "swarmd.network.id": Id },
+  };
+  engine.json("GET /networks", [twin]);
+  engine.json(`GET /networks/${twin.Id}`, twin);
+  t.match((await ask("GET", "/networks/back?verbose=true")).body, {
+    Labels: {},
+    Peers: [{ Name: "far012345678", IP: "10.0.0.9" }],
+    Services: {
+      web: { Tasks: [{ Name: "web.1.t1", EndpointID: "" }] },
+      "": { Tasks: [{ Name: "one", EndpointID: "e1" }] },
     },
   });
 });

@@ -7,6 +7,7 @@ import type { LeaderTransport, LogRequest } from "../../src/control/ports.ts";
 import { controlHandlers, RpcLeaderTransport } from "../../src/control/rpc.ts";
 import type { LogMessage } from "../../src/model/assignment.ts";
 import { type ControlRig, controlRig } from "../support/control-rig.ts";
+import { aNode } from "../support/rows.ts";
 import { swarmEvents } from "../support/swarm-events.ts";
 import { VirtualClock } from "../support/virtual-clock.ts";
 
@@ -309,3 +310,36 @@ t.test("events tell what users did, not what planners do", async t => {
     "service remove web",
   ]);
 });
+
+t.test(
+  "events of nodes are Docker's: a demoted manager is a worker when it has left the group",
+  t => {
+    const rig = controlRig();
+    const manager = { Role: "manager", Availability: "active" } as const;
+    const worker = { ...manager, Role: "worker" } as const;
+    const node = aNode({ id: "n7", spec: manager });
+    rig.store.put({ op: "create", table: "nodes", row: node });
+    const member = { id: "7", nodeId: "n7", raftId: 7, addr: "10.0.0.7:2377" };
+    rig.store.put({ op: "create", table: "members", row: member });
+    const heard = swarmEvents(rig.events);
+    const patch = (fields: object): number =>
+      rig.store.put({ op: "patch", table: "nodes", id: "n7", fields });
+    patch({ spec: worker });
+    rig.store.put({ op: "delete", table: "members", id: "7" });
+    patch({ spec: manager });
+    rig.store.put({ op: "create", table: "members", row: { ...member, id: "8", raftId: 8 } });
+    patch({ status: { ...node.status, state: "down" } });
+    patch({ spec: { ...manager, Availability: "drain" }, description: null });
+    patch({ spec: { ...manager, Availability: "drain", Labels: { a: "b" } } });
+    rig.store.put({ op: "delete", table: "members", id: "8" });
+    t.same(heard(), [
+      "node update n7",
+      "node update n7 role.new=worker role.old=manager",
+      "node update n7 role.new=manager role.old=worker",
+      "node update n7 state.new=down state.old=ready",
+      "node update n7 availability.new=drain availability.old=active",
+      "node update n7",
+    ]);
+    t.end();
+  },
+);

@@ -1,10 +1,14 @@
 import { VNI_OPTION } from "../../control/core/network-plan.ts";
-import type { NetworkView } from "../../control/operations.ts";
+import type { NetworkPeer, NetworkView } from "../../control/operations.ts";
 import { cidrText, familyOf, masked, parseCidr } from "../../model/ip.ts";
 import type { Network } from "../../model/rows.ts";
 import { metaDto, optional, timeText } from "./common.ts";
+import { hostOf } from "./node.ts";
 
 type Json = Readonly<Record<string, unknown>>;
+
+/** Of Docker's name of a peer, which stands for a run of its daemon. */
+const PEER_NAME_CHARS = 12;
 
 function objectAt(spec: Json, name: string): Json {
   const value = spec[name];
@@ -54,6 +58,10 @@ export function networkDto(view: NetworkView, detail: NetworkDetail = {}): objec
   const { network } = view;
   const { spec } = network;
   const labels = objectAt(spec, "Labels");
+  const isHere = (detail.local ?? null) !== null;
+  const containers = objectAt(detail.local ?? {}, "Containers");
+  // What no task of this node is on is shown as it is in the state, where no labels are none.
+  const isListed = isHere || Object.keys(labels).length > 0 || isTrue(spec, "Ingress");
   return {
     Name: spec.Name,
     Id: network.id,
@@ -73,29 +81,44 @@ export function networkDto(view: NetworkView, detail: NetworkDetail = {}): objec
     ConfigOnly: false,
     Containers: detail.local?.["Containers"] ?? null,
     Options: options(network),
-    Labels: Object.keys(labels).length > 0 || isTrue(spec, "Ingress") ? labels : null,
-    ...(detail.verbose === true ? optional("Services", servicesDto(view)) : {}),
+    Labels: isListed ? labels : null,
+    ...(isHere ? optional("Peers", view.peers.map(peerDto)) : {}),
+    ...(detail.verbose === true ? optional("Services", servicesDto(view, containers)) : {}),
   };
 }
 
-/** Docker's `ServiceInfo`, by name. */
-function servicesDto({ services }: NetworkView): Json | null {
+/** Docker's `PeerInfo`: names there are twelve characters that stand for the node. */
+function peerDto({ nodeId, addr }: NetworkPeer): object {
+  return { Name: nodeId.slice(0, PEER_NAME_CHARS), IP: hostOf(addr) };
+}
+
+/** The Engine's endpoint at an address, of its `Containers`; null when it is on another node. */
+function endpointAt(containers: Json, addr: string): Json | null {
+  const all = Object.values(containers) as readonly Json[];
+  return all.find(one => String(one["IPv4Address"]).startsWith(`${addr}/`)) ?? null;
+}
+
+/** Docker's `ServiceInfo`, by name; plain containers are those of the service without one. */
+function servicesDto({ services }: NetworkView, containers: Json): Json | null {
   if (services.length === 0) return null;
   const entries = services.map(({ name, vip, ports, tasks }) => [
     name,
     {
-      VIP: vip,
+      VIP: vip || "<nil>",
       Ports: ports.map(
         ({ TargetPort: target = 0, PublishedPort: published = 0 }) =>
           `Target: ${target}, Publish: ${published}`,
       ),
       LocalLBIndex: 0,
-      Tasks: tasks.map(task => ({
-        Name: task.name,
-        EndpointID: "",
-        EndpointIP: task.addr,
-        Info: { "Host IP": task.hostAddr },
-      })),
+      Tasks: tasks.map(task => {
+        const endpoint = endpointAt(containers, task.addr);
+        return {
+          Name: name === "" ? String(endpoint?.["Name"] ?? task.name) : task.name,
+          EndpointID: String(endpoint?.["EndpointID"] ?? ""),
+          EndpointIP: task.addr,
+          Info: { "Host IP": hostOf(task.hostAddr) },
+        };
+      }),
     },
   ]);
   return Object.fromEntries(entries) as Json;

@@ -1,6 +1,6 @@
 import { isSwarmError, SwarmError } from "../../base/errors.ts";
 import { withoutPrefix } from "../../model/overlay.ts";
-import type { Task } from "../../model/rows.ts";
+import type { Node, Task } from "../../model/rows.ts";
 import { oddlyInternal } from "../../model/validate-errors.ts";
 import { normalizeNetworkSpec, validateNetworkSpec } from "../../model/validate-objects.ts";
 import type { StateView } from "../../model/view.ts";
@@ -8,12 +8,17 @@ import type { OperationContext } from "../context.ts";
 import { rpcError } from "../core/errors.ts";
 import { findNetwork, taskName } from "../core/lookup.ts";
 import { planNetwork } from "../core/network-plan.ts";
+import { nodesOn } from "../core/network-status.ts";
 import { isIngress, refuseNetworkInUse, sameObject } from "../core/references.ts";
 import type { NetworkService, NetworkView, OperationArgs, OperationResult } from "../operations.ts";
 import { clusterOf } from "./swarm.ts";
 
 export function listNetworks(ctx: OperationContext): OperationResult<"network.list"> {
-  return [...ctx.view.table("networks").all()].map(network => ({ network, services: [] }));
+  return [...ctx.view.table("networks").all()].map(network => ({
+    network,
+    services: [],
+    peers: [],
+  }));
 }
 
 export function getNetwork(
@@ -21,7 +26,13 @@ export function getNetwork(
   args: OperationArgs<"network.get">,
 ): OperationResult<"network.get"> {
   const network = findNetwork(ctx.view, args.ref);
-  return { network, services: servicesOf(ctx.view, network.id) } satisfies NetworkView;
+  const peers = nodesOn(ctx.view, network).map(node => ({ nodeId: node.id, addr: addrOf(node) }));
+  return { network, services: servicesOf(ctx.view, network.id), peers } satisfies NetworkView;
+}
+
+/** Where other hosts send the packets of its networks. */
+function addrOf(node: Node | undefined): string {
+  return node?.description?.overlay?.addr || node?.status.addr || "";
 }
 
 function servicesOf(view: StateView, networkId: string): NetworkService[] {
@@ -31,22 +42,20 @@ function servicesOf(view: StateView, networkId: string): NetworkService[] {
     if (list === undefined) byService.set(task.serviceId, [task]);
     else list.push(task);
   }
+  const places = (own: readonly Task[]): NetworkService["tasks"] =>
+    own.map(task => ({
+      name: task.serviceId === "" ? task.id : taskName(task),
+      addr: addressOn(task, networkId),
+      hostAddr: addrOf(view.table("nodes").get(task.nodeId)),
+    }));
   return [...byService].flatMap(([id, own]) => {
+    if (id === "") return [{ name: "", vip: "", ports: [], tasks: places(own) }];
     const service = view.table("services").get(id);
     if (service === undefined) return [];
-    const vip = service.endpoint.virtualIps.find(one => one.networkId === networkId);
-    return [
-      {
-        name: service.spec.Name ?? "",
-        vip: withoutPrefix(vip?.addr ?? ""),
-        ports: service.endpoint.ports,
-        tasks: own.map(task => ({
-          name: taskName(task),
-          addr: addressOn(task, networkId),
-          hostAddr: view.table("nodes").get(task.nodeId)?.status.addr ?? "",
-        })),
-      },
-    ];
+    const { ports, virtualIps } = service.endpoint;
+    const vip = virtualIps.find(one => one.networkId === networkId);
+    const name = service.spec.Name ?? "";
+    return [{ name, vip: withoutPrefix(vip?.addr ?? ""), ports, tasks: places(own) }];
   });
 }
 
@@ -59,7 +68,6 @@ function tasksOn(view: StateView, networkId: string): readonly Task[] {
   return [...view.table("tasks").all()].filter(
     task =>
       task.status.state === "running" &&
-      task.serviceId !== "" &&
       task.networks.some(attachment => attachment.networkId === networkId),
   );
 }
