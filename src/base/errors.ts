@@ -90,3 +90,9 @@ export function assert(condition: unknown, message: string): asserts condition {
 export function assertNever(value: never, what: string): never {
   throw new InvariantError(`unexpected ${what}: ${JSON.stringify(value)}`);
 }
+
+/** Errno of a failed system call, or "". */
+export function errnoOf(error: unknown): string {
+  const code = error instanceof Error && "code" in error ? error.code : "";
+  return typeof code === "string" ? code : "";
+}

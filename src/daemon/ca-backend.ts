@@ -3,9 +3,9 @@ import { NS_PER_MS } from "../model/defaults.ts";
 import { signingUrls } from "../model/external-ca.ts";
 import type { Cluster, Node, NodeRole } from "../model/rows.ts";
 import type { StateView } from "../model/view.ts";
+import type { RootCa } from "../pki/ca.ts";
 import type { RaftNode } from "../raft/ports.ts";
 import type { StateStore } from "../state/ports.ts";
-import type { RootCa } from "../tls/ca.ts";
 import type { CaBackend, NewNode, RecordedCertificate } from "../tls/ports.ts";
 
 export interface CaBackendDeps {

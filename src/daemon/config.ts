@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { isIP } from "node:net";
 import { isAbsolute } from "node:path";
 import { parse as parseYaml } from "yaml";
-import { errorMessage, SwarmError } from "../base/errors.ts";
+import { errnoOf, errorMessage, SwarmError } from "../base/errors.ts";
 import { isLoopback, parseHttpAddress } from "../metrics/core/address.ts";
 
 /** How the daemon was asked to run. Precedence: flags > SWARMD_… environment > file > defaults. */
@@ -273,7 +273,7 @@ function readConfigFile(
     }
     faults.push(`${file.path}: is not a list of settings`);
   } catch (error) {
-    const missing = error instanceof Error && "code" in error && error.code === "ENOENT";
+    const missing = errnoOf(error) === "ENOENT";
     if (!missing || file.required) faults.push(`${file.path}: ${errorMessage(error)}`);
   }
   return {};

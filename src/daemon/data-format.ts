@@ -1,8 +1,8 @@
 import { open, readFile, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { errorMessage, SwarmError } from "../base/errors.ts";
+import { errnoOf, errorMessage, SwarmError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
-import { errnoOf, syncDir } from "../tls/private-files.ts";
+import { syncDir } from "../tls/private-files.ts";
 
 /** Of the data directory as a whole: which files there are and what they mean. */
 export const DATA_FORMAT = 1;

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { mkdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { SwarmError } from "../base/errors.ts";
+import { errnoOf, SwarmError } from "../base/errors.ts";
 import { AesGcmSealer, DEK_BYTES } from "../raft/storage/sealer.ts";
 import { renamePrivate, syncDir, writeNewPrivateFile } from "../tls/private-files.ts";
 import { unlockKeyBytes, wrongUnlockKey } from "../tls/unlock-key.ts";
@@ -26,7 +26,7 @@ export async function loadDek(raftDir: string, unlockKey: string | null): Promis
   await mkdir(raftDir, { recursive: true, mode: 0o700 });
   const path = join(raftDir, FILE);
   const stored = await readFile(path).catch((error: unknown) => {
-    if (error instanceof Error && "code" in error && error.code === "ENOENT") return null;
+    if (errnoOf(error) === "ENOENT") return null;
     throw error;
   });
   if (stored === null) {

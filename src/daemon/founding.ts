@@ -11,15 +11,15 @@ import type { Change } from "../model/change.ts";
 import { NS_PER_MS } from "../model/defaults.ts";
 import type { SwarmSpec } from "../model/rows.ts";
 import type { StateView } from "../model/view.ts";
-import type { StateStore } from "../state/ports.ts";
 import {
   checkDesiredRoot,
   createRootCa,
   newJoinToken,
   type RootCa,
   signNodeCertificate,
-} from "../tls/ca.ts";
-import { newKeyPair } from "../tls/keys.ts";
+} from "../pki/ca.ts";
+import { newKeyPair } from "../pki/keys.ts";
+import type { StateStore } from "../state/ports.ts";
 import { newMeshKey } from "../tls/mesh-key.ts";
 import { newUnlockKey } from "../tls/unlock-key.ts";
 import { hostOf } from "./addresses.ts";

@@ -2,13 +2,13 @@ import type { PeerCertificate } from "node:tls";
 import { newDeferred } from "../base/async.ts";
 import { type Clock, sleep } from "../base/clock.ts";
 import { SwarmError } from "../base/errors.ts";
+import { nodeNameOf } from "../pki/core/names.ts";
 import type { RaftNode } from "../raft/ports.ts";
 import { type AskGroupRequest, GroupService } from "../rpc/gen/swarmd/v1/group.ts";
 import type { Handlers } from "../rpc/handlers.ts";
 import { CLIENT_LIMITS, PeerChannel } from "../rpc/peer-channel.ts";
 import type { Access } from "../rpc/ports.ts";
 import type { StateStore } from "../state/ports.ts";
-import { nodeNameOf } from "../tls/core/names.ts";
 
 export const GROUP_ACCESS: Readonly<Record<string, Access>> = { ask: "anyone" };
 

@@ -4,6 +4,7 @@ import { nodeRemoval } from "../control/ops/nodes.ts";
 import type { Change } from "../model/change.ts";
 import type { NodeSpec } from "../model/rows.ts";
 import type { PeerInfo, RaftNode } from "../raft/ports.ts";
+import type { CallContext } from "../rpc/call.ts";
 import type { RpcClients } from "../rpc/clients.ts";
 import {
   type JoinGroupRequest,
@@ -13,7 +14,7 @@ import {
   MembershipService,
 } from "../rpc/gen/swarmd/v1/membership.ts";
 import { RaftService } from "../rpc/gen/swarmd/v1/raft.ts";
-import type { CallContext, Handlers } from "../rpc/handlers.ts";
+import type { Handlers } from "../rpc/handlers.ts";
 import type { Access } from "../rpc/ports.ts";
 import type { StateStore } from "../state/ports.ts";
 import { leaderAddrOf } from "./ca-backend.ts";

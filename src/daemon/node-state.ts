@@ -1,6 +1,6 @@
 import { open, readFile, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
-import { errorMessage, SwarmError } from "../base/errors.ts";
+import { errnoOf, errorMessage, SwarmError } from "../base/errors.ts";
 
 /** What a node must remember of its membership besides its certificate. */
 export interface NodeState {
@@ -50,7 +50,7 @@ export class NodeStateFile {
     try {
       text = await readFile(this.#path, "utf8");
     } catch (error) {
-      if (error instanceof Error && "code" in error && error.code === "ENOENT") return null;
+      if (errnoOf(error) === "ENOENT") return null;
       throw new SwarmError("failed_precondition", `${this.#path}: ${errorMessage(error)}`);
     }
     const state = parseState(text);

@@ -1,8 +1,8 @@
 import { newAllocators } from "../allocator/core/allocator.ts";
 import { nodeIndexPlanner } from "../allocator/core/node-index.ts";
+import type { Planner } from "../model/planner.ts";
 import { constraintEnforcer } from "../orchestrator/core/constraint-enforcer.ts";
 import { nodeHealthPlanner } from "../orchestrator/core/node-health.ts";
-import type { Planner } from "../orchestrator/core/planner.ts";
 import { reaperPlanner } from "../orchestrator/core/reaper.ts";
 import { servicePlanner } from "../orchestrator/core/service-planner.ts";
 import { Scheduler } from "../scheduler/core/scheduler.ts";

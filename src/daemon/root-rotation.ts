@@ -5,8 +5,8 @@ import { errorMessage, isSwarmError } from "../base/errors.ts";
 import type { IdSource } from "../base/ids.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Cluster, NextRoot, Node } from "../model/rows.ts";
+import { newJoinToken } from "../pki/ca.ts";
 import type { StateStore } from "../state/ports.ts";
-import { newJoinToken } from "../tls/ca.ts";
 
 const RETRY_MS = 1_000;
 /** Judgements of that many certificates are kept; more and they are made anew. */

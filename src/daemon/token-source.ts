@@ -3,7 +3,7 @@ import { errorMessage, SwarmError } from "../base/errors.ts";
 import type { IdSource } from "../base/ids.ts";
 import type { Rng } from "../base/rng.ts";
 import type { TokenSource } from "../control/ports.ts";
-import { checkDesiredRoot, newJoinToken, nextRoot } from "../tls/ca.ts";
+import { checkDesiredRoot, newJoinToken, nextRoot } from "../pki/ca.ts";
 import type { ExternalCa } from "../tls/external-ca.ts";
 import { newMeshKey } from "../tls/mesh-key.ts";
 import { newUnlockKey } from "../tls/unlock-key.ts";

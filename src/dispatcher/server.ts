@@ -1,4 +1,5 @@
 import { assert, SwarmError, toSwarmError } from "../base/errors.ts";
+import type { CallContext } from "../rpc/call.ts";
 import { DirectBidi, type DirectCall, type DirectListener } from "../rpc/direct-bidi.ts";
 import type {
   DispatcherService,
@@ -7,7 +8,7 @@ import type {
   NodeMessage,
   PublishLogsResponse,
 } from "../rpc/gen/swarmd/v1/dispatcher.ts";
-import type { CallContext, Handlers } from "../rpc/handlers.ts";
+import type { Handlers } from "../rpc/handlers.ts";
 import type { Access } from "../rpc/ports.ts";
 import type { Dispatcher } from "./dispatcher.ts";
 import type { Leases } from "./leases.ts";

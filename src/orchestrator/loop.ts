@@ -4,10 +4,10 @@ import { errorMessage, isSwarmError } from "../base/errors.ts";
 import type { IdSource } from "../base/ids.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Change, Commit } from "../model/change.ts";
+import type { Plan, PlanNote, Planner } from "../model/planner.ts";
 import type { StateStore } from "../state/ports.ts";
 import { Agenda } from "./agenda.ts";
 import { checkPlan } from "./core/plan-check.ts";
-import type { Plan, PlanNote, Planner } from "./core/planner.ts";
 
 export interface PlannerLoopOptions {
   /** Wait after something became dirty, so that commits close together are planned at once. */

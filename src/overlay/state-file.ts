@@ -1,6 +1,6 @@
 import { open, readFile, rename } from "node:fs/promises";
 import { dirname } from "node:path";
-import { SwarmError } from "../base/errors.ts";
+import { errnoOf, SwarmError } from "../base/errors.ts";
 
 /** A JSON value in a file, replaced whole: written beside, synced, renamed. */
 export class StateFile<T> {
@@ -17,7 +17,7 @@ export class StateFile<T> {
     try {
       text = await readFile(this.#path, "utf8");
     } catch (error) {
-      if (error instanceof Error && "code" in error && error.code === "ENOENT") return null;
+      if (errnoOf(error) === "ENOENT") return null;
       throw error;
     }
     try {

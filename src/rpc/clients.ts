@@ -4,7 +4,7 @@ import type { Clock } from "../base/clock.ts";
 import { SwarmError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
 import type { NodeRole } from "../model/rows.ts";
-import { nodeNameOf } from "../tls/core/names.ts";
+import { nodeNameOf } from "../pki/core/names.ts";
 import { formatHostPort, parseHostPort } from "./address.ts";
 import type { Method } from "./handlers.ts";
 import {

@@ -1,5 +1,4 @@
-import { errorMessage, SwarmError } from "../base/errors.ts";
-import { errnoOf } from "../tls/private-files.ts";
+import { errnoOf, errorMessage, SwarmError } from "../base/errors.ts";
 
 /** Where a connection attempt ended. */
 export type ConnectStage = "tcp" | "tls" | "http2";

@@ -1,5 +1,5 @@
 import type { handleBidiStreamingCall } from "@grpc/grpc-js";
-import type { CallContext, CallScope, GrpcCall } from "./handlers.ts";
+import type { CallContext, CallScope, GrpcCall } from "./call.ts";
 import { toGrpcStatus } from "./status.ts";
 
 /** The server's hold of a stream both ways. */

@@ -3,26 +3,14 @@ import type {
   handleClientStreamingCall,
   handleServerStreamingCall,
   handleUnaryCall,
-  Metadata,
   MethodDefinition,
   UntypedHandleCall,
 } from "@grpc/grpc-js";
 import { SwarmError } from "../base/errors.ts";
+import type { CallContext, CallScope, GrpcCall } from "./call.ts";
 import { DirectBidi, toDirectHandler } from "./direct-bidi.ts";
-import type { PeerIdentity } from "./ports.ts";
 import { toGrpcStatus } from "./status.ts";
 import { type GrpcReadable, pump, readAll } from "./streams.ts";
-
-/** What a handler knows of its caller. */
-export interface CallContext {
-  /** From the verified certificate; null = none was presented. */
-  readonly peer: PeerIdentity | null;
-  /** The caller's address, without port. */
-  readonly remoteIp: string;
-  readonly metadata: Metadata;
-  /** Aborts when the caller gives up, its deadline passes, the connection or the server ends. */
-  readonly signal: AbortSignal;
-}
 
 export type UnaryHandler<Req, Res> = (request: Req, context: CallContext) => Promise<Res>;
 export type ServerStreamHandler<Req, Res> = (
@@ -69,20 +57,6 @@ export type AnyHandler = (first: unknown, context: CallContext) => unknown;
 
 export function isHandler(value: unknown): value is AnyHandler | DirectBidi<unknown, unknown> {
   return typeof value === "function" || value instanceof DirectBidi;
-}
-
-/** The server's part in a call: opens its context, hears of failures. */
-export interface CallScope {
-  open(call: GrpcCall, streaming: boolean): { readonly context: CallContext; done(): void };
-  /** Logs what the caller is not told. */
-  failed(path: string, error: unknown): void;
-}
-
-export interface GrpcCall {
-  readonly metadata: Metadata;
-  readonly cancelled: boolean;
-  getPath(): string;
-  once(event: "cancelled", listener: () => void): unknown;
 }
 
 interface GrpcWritableCall extends GrpcCall {

@@ -7,10 +7,9 @@ import {
   type Server as TlsServer,
 } from "node:tls";
 import type { Clock, Timer } from "../base/clock.ts";
-import { errorMessage, SwarmError } from "../base/errors.ts";
+import { errnoOf, errorMessage, SwarmError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
-import { nodeNameOfCertificate, validityOf } from "../tls/certificate.ts";
-import { errnoOf } from "../tls/private-files.ts";
+import { nodeNameOfCertificate, validityOf } from "../pki/certificate.ts";
 import { formatHostPort, type HostPort, plainIp } from "./address.ts";
 import type { RpcLimits } from "./limits.ts";
 import type { Identity, IdentitySource, PeerIdentity } from "./ports.ts";

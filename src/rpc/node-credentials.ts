@@ -7,7 +7,7 @@ import {
 } from "node:tls";
 import { CallCredentials, ChannelCredentials, type experimental } from "@grpc/grpc-js";
 import type { Clock } from "../base/clock.ts";
-import { unitOfRole } from "../tls/core/names.ts";
+import { unitOfRole } from "../pki/core/names.ts";
 import type { HostPort } from "./address.ts";
 import { type ConnectStage, ConnectTimeout } from "./connect-errors.ts";
 import { ALPN_H2 } from "./listener.ts";

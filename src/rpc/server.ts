@@ -13,14 +13,8 @@ import { assert, errorMessage, SwarmError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
 import { type CallerFacts, refusalOf } from "./access.ts";
 import { parseHostPort } from "./address.ts";
-import {
-  type CallContext,
-  type CallScope,
-  type GrpcCall,
-  type Handlers,
-  isHandler,
-  toGrpcHandler,
-} from "./handlers.ts";
+import type { CallContext, CallScope, GrpcCall } from "./call.ts";
+import { type Handlers, isHandler, toGrpcHandler } from "./handlers.ts";
 import { RPC_LIMITS, type RpcLimits } from "./limits.ts";
 import { type Accepted, TlsListener } from "./listener.ts";
 import type { Access, IdentitySource, PeerIdentity } from "./ports.ts";

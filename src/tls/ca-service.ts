@@ -5,7 +5,12 @@ import { ID_LENGTH } from "../base/ids.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Rng } from "../base/rng.ts";
 import type { Availability, NodeRole } from "../model/rows.ts";
+import { signNodeCertificate } from "../pki/ca.ts";
+import { roleOfToken } from "../pki/core/join-token.ts";
+import { publicKeyOfCsr } from "../pki/csr.ts";
+import { spkiDer } from "../pki/keys.ts";
 import { formatHostPort, parseHostPort } from "../rpc/address.ts";
+import type { CallContext } from "../rpc/call.ts";
 import type {
   CAService,
   IssueCertificateRequest,
@@ -13,14 +18,10 @@ import type {
   RenewCertificateRequest,
   RenewCertificateResponse,
 } from "../rpc/gen/swarmd/v1/ca.ts";
-import type { CallContext, Handlers } from "../rpc/handlers.ts";
+import type { Handlers } from "../rpc/handlers.ts";
 import type { Access } from "../rpc/ports.ts";
-import { signNodeCertificate } from "./ca.ts";
-import { roleOfToken } from "./core/join-token.ts";
 import { type BucketOptions, RateLimiter } from "./core/rate-limit.ts";
-import { publicKeyOfCsr } from "./csr.ts";
 import type { ExternalSigner } from "./external-ca.ts";
-import { spkiDer } from "./keys.ts";
 import type { CaBackend } from "./ports.ts";
 
 /** Who may call what. */

@@ -5,14 +5,14 @@ import { connect } from "node:tls";
 import type { Clock } from "../base/clock.ts";
 import { errorMessage, SwarmError, toSwarmError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
-import { decodeDer, encodeDer } from "./asn1.ts";
-import type { RootCa } from "./ca.ts";
-import { nodeNameOfCertificate, parseCertificate, subjectDer } from "./certificate.ts";
-import type { NodeName } from "./core/names.ts";
+import { decodeDer, encodeDer } from "../pki/asn1.ts";
+import type { RootCa } from "../pki/ca.ts";
+import { nodeNameOfCertificate, parseCertificate, subjectDer } from "../pki/certificate.ts";
+import type { NodeName } from "../pki/core/names.ts";
+import { makeCsr } from "../pki/csr.ts";
+import { loadPrivateKey } from "../pki/keys.ts";
+import { basicConstraintsOfRoot } from "../pki/x509-parts.ts";
 import { certificateOfAnswer, crossSignRequest, nodeSignRequest } from "./core/sign-request.ts";
-import { makeCsr } from "./csr.ts";
-import { loadPrivateKey } from "./keys.ts";
-import { basicConstraintsOfRoot } from "./x509-parts.ts";
 
 /** SwarmKit ca/external.go. */
 const REQUEST_TIMEOUT_MS = 5_000;

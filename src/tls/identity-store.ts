@@ -1,19 +1,18 @@
 import { lstat, readdir, readlink, symlink } from "node:fs/promises";
 import { join } from "node:path";
-import { isSwarmError, SwarmError } from "../base/errors.ts";
+import { errnoOf, isSwarmError, SwarmError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
-import type { Identity, IdentitySource } from "../rpc/ports.ts";
 import {
   checkBundle,
   nodeNameOfCertificate,
   parseCertificate,
   type Validity,
-} from "./certificate.ts";
-import { loadPrivateKey } from "./keys.ts";
+} from "../pki/certificate.ts";
+import { loadPrivateKey } from "../pki/keys.ts";
+import type { Identity, IdentitySource } from "../rpc/ports.ts";
 import {
   checkPrivateDir,
   ensurePrivateDir,
-  errnoOf,
   readPrivateFile,
   removeTree,
   renamePrivate,

@@ -4,16 +4,16 @@ import { SwarmError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Rng } from "../base/rng.ts";
 import type { Availability } from "../model/rows.ts";
+import { checkBundle, rootDigestHex, splitCertificates } from "../pki/certificate.ts";
+import { parseJoinToken, sameSecret } from "../pki/core/join-token.ts";
+import { nodeNameOf } from "../pki/core/names.ts";
+import { makeCsr } from "../pki/csr.ts";
+import { type KeyPair, newKeyPair } from "../pki/keys.ts";
 import type { RpcClients } from "../rpc/clients.ts";
 import { CAService, type IssueCertificateResponse } from "../rpc/gen/swarmd/v1/ca.ts";
 import { callLeader } from "../rpc/leader-call.ts";
 import { type ChannelTls, CLIENT_LIMITS, PeerChannel } from "../rpc/peer-channel.ts";
 import type { Identity } from "../rpc/ports.ts";
-import { checkBundle, rootDigestHex, splitCertificates } from "./certificate.ts";
-import { parseJoinToken, sameSecret } from "./core/join-token.ts";
-import { nodeNameOf } from "./core/names.ts";
-import { makeCsr } from "./csr.ts";
-import { type KeyPair, newKeyPair } from "./keys.ts";
 import type { RenewedCertificate } from "./renewer.ts";
 
 /** Docker's bound on a join (daemon/cluster, swarmConnectTimeout). */

@@ -1,5 +1,5 @@
 import type { Availability, NodeRole } from "../model/rows.ts";
-import type { RootCa } from "./ca.ts";
+import type { RootCa } from "../pki/ca.ts";
 
 /** A node to be admitted, as the CA decided it. */
 export interface NewNode {

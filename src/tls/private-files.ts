@@ -1,6 +1,6 @@
 import { constants } from "node:fs";
 import { lstat, mkdir, open, rename, rm } from "node:fs/promises";
-import { errorMessage, SwarmError } from "../base/errors.ts";
+import { errnoOf, errorMessage, SwarmError } from "../base/errors.ts";
 
 /** Files of credentials: owner only, no symbolic link followed, replaced whole and durably. */
 
@@ -8,12 +8,6 @@ const DIR_MODE = 0o700;
 const FILE_MODE = 0o600;
 const OTHERS = 0o077;
 const MODE_BITS = 0o777;
-
-/** Errno of a failed system call, or "". */
-export function errnoOf(error: unknown): string {
-  const code = error instanceof Error && "code" in error ? error.code : "";
-  return typeof code === "string" ? code : "";
-}
 
 /**
  * Makes the directory with mode 0700, or checks one that exists. Throws failed_precondition with

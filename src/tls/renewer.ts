@@ -5,12 +5,12 @@ import { errorMessage, SwarmError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Rng } from "../base/rng.ts";
 import type { NodeRole } from "../model/rows.ts";
+import { checkBundle, type Validity } from "../pki/certificate.ts";
+import { makeCsr } from "../pki/csr.ts";
+import { newKeyPair } from "../pki/keys.ts";
 import type { Identity } from "../rpc/ports.ts";
-import { checkBundle, type Validity } from "./certificate.ts";
 import { planRenewal } from "./core/renewal.ts";
-import { makeCsr } from "./csr.ts";
 import type { Credentials } from "./identity-store.ts";
-import { newKeyPair } from "./keys.ts";
 
 /** Between tries (SwarmKit ca/renewer.go). */
 const RETRY = { baseMs: 5_000, maxMs: 3_600_000 };

@@ -1,12 +1,12 @@
 import { SwarmError } from "../../src/base/errors.ts";
 import { dispatcherHandlers } from "../../src/dispatcher/server.ts";
+import type { CallContext } from "../../src/rpc/call.ts";
 import type { DirectCall, DirectListener } from "../../src/rpc/direct-bidi.ts";
 import type {
   DispatcherClient,
   ManagerMessage,
   NodeMessage,
 } from "../../src/rpc/gen/swarmd/v1/dispatcher.ts";
-import type { CallContext } from "../../src/rpc/handlers.ts";
 import type { SimManager } from "./manager.ts";
 import type { HostId, Network } from "./network.ts";
 import type { SimProcess } from "./process.ts";

@@ -1,5 +1,5 @@
 import { createInterface } from "node:readline";
-import type { RootCa } from "../../src/tls/ca.ts";
+import type { RootCa } from "../../src/pki/ca.ts";
 import { CfsslStandIn } from "./cfssl.ts";
 
 /**

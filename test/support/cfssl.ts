@@ -5,7 +5,7 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import type { RootCa } from "../../src/tls/ca.ts";
+import type { RootCa } from "../../src/pki/ca.ts";
 
 const run = promisify(execFile);
 const CA_PROFILE = "CA";

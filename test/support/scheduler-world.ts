@@ -2,9 +2,9 @@ import fc from "fast-check";
 import { RngIdSource } from "../../src/base/ids.ts";
 import { SeededRng } from "../../src/base/rng.ts";
 import type { Change } from "../../src/model/change.ts";
+import type { Plan } from "../../src/model/planner.ts";
 import type { TaskState } from "../../src/model/task-state.ts";
 import type { StateView } from "../../src/model/view.ts";
-import type { Plan } from "../../src/orchestrator/core/planner.ts";
 import {
   PLAN_LIMITS,
   type PlanLimits,

@@ -1,6 +1,7 @@
 import { newAllocators } from "../../src/allocator/core/allocator.ts";
 import { RngIdSource } from "../../src/base/ids.ts";
 import { type Rng, randomInt, SeededRng } from "../../src/base/rng.ts";
+import type { Planner } from "../../src/model/planner.ts";
 import { specRowId, type Task } from "../../src/model/rows.ts";
 import type { ServiceSpec } from "../../src/model/service-spec.ts";
 import { compareTaskStates, isTerminal, isWanted } from "../../src/model/task-state.ts";
@@ -8,7 +9,6 @@ import { specOfTask } from "../../src/model/view.ts";
 import { constraintEnforcer } from "../../src/orchestrator/core/constraint-enforcer.ts";
 import { nodeHealthPlanner } from "../../src/orchestrator/core/node-health.ts";
 import { checkPlan } from "../../src/orchestrator/core/plan-check.ts";
-import type { Planner } from "../../src/orchestrator/core/planner.ts";
 import { reaperPlanner } from "../../src/orchestrator/core/reaper.ts";
 import { servicePlanner } from "../../src/orchestrator/core/service-planner.ts";
 import { demandOf } from "../../src/scheduler/core/demand.ts";

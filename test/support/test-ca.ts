@@ -1,10 +1,10 @@
 import { createPublicKey } from "node:crypto";
 import type { NodeRole } from "../../src/model/rows.ts";
+import { createRootCa, newJoinToken, type RootCa, signNodeCertificate } from "../../src/pki/ca.ts";
+import { DEFAULT_CERT_EXPIRY_MS } from "../../src/pki/core/csr-policy.ts";
+import { newKeyPair } from "../../src/pki/keys.ts";
 import type { Identity, IdentitySource } from "../../src/rpc/ports.ts";
 import { KernelRng, newIdSource, realClock } from "../../src/system/real.ts";
-import { createRootCa, newJoinToken, type RootCa, signNodeCertificate } from "../../src/tls/ca.ts";
-import { DEFAULT_CERT_EXPIRY_MS } from "../../src/tls/core/csr-policy.ts";
-import { newKeyPair } from "../../src/tls/keys.ts";
 
 export const testRng = new KernelRng();
 export const testIds = newIdSource();

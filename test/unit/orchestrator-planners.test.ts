@@ -1,13 +1,13 @@
 import { performance } from "node:perf_hooks";
 import fc from "fast-check";
 import t from "tap";
+import { deepEqual } from "../../src/base/deep-equal.ts";
 import { RngIdSource } from "../../src/base/ids.ts";
 import { SeededRng } from "../../src/base/rng.ts";
 import { NS_PER_S } from "../../src/model/defaults.ts";
 import type { ServiceSpec, UpdateConfig } from "../../src/model/service-spec.ts";
 import { isTerminal, isWanted } from "../../src/model/task-state.ts";
 import { specOfTask } from "../../src/model/view.ts";
-import { deepEqual } from "../../src/orchestrator/core/deep-equal.ts";
 import { checkPlan } from "../../src/orchestrator/core/plan-check.ts";
 import { parseGoDurationMs } from "../../src/orchestrator/core/policy.ts";
 import { reaperPlanner } from "../../src/orchestrator/core/reaper.ts";

@@ -5,10 +5,8 @@ import t, { type Test } from "tap";
 
 import { isSwarmError } from "../../src/base/errors.ts";
 import { silentLogger } from "../../src/base/logger.ts";
-
+import type { CallContext } from "../../src/rpc/call.ts";
 import { CAService } from "../../src/rpc/gen/swarmd/v1/ca.ts";
-
-import type { CallContext } from "../../src/rpc/handlers.ts";
 import { CLIENT_LIMITS, PeerChannel } from "../../src/rpc/peer-channel.ts";
 import type { Access, Identity } from "../../src/rpc/ports.ts";
 import { RpcServer } from "../../src/rpc/server.ts";

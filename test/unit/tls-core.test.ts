@@ -7,14 +7,14 @@ import {
   CERT_BACKDATE_MS,
   MIN_CERT_EXPIRY_MS,
   planNodeCertificate,
-} from "../../src/tls/core/csr-policy.ts";
+} from "../../src/pki/core/csr-policy.ts";
 import {
   formatJoinToken,
   parseJoinToken,
   roleOfToken,
   sameSecret,
-} from "../../src/tls/core/join-token.ts";
-import { nodeNameOf, roleOfUnit } from "../../src/tls/core/names.ts";
+} from "../../src/pki/core/join-token.ts";
+import { nodeNameOf, roleOfUnit } from "../../src/pki/core/names.ts";
 import { RateLimiter } from "../../src/tls/core/rate-limit.ts";
 import { planRenewal } from "../../src/tls/core/renewal.ts";
 

@@ -1,15 +1,10 @@
 import type { Change, RowEvent } from "../../model/change.ts";
 import { canonicalIp, familyOf } from "../../model/ip.ts";
 import { withoutPrefix } from "../../model/overlay.ts";
+import { EMPTY_PLAN, type Plan, type PlanContext, type Planner } from "../../model/planner.ts";
 import type { NetworkAttachment, Service, Task, TaskStatus, VirtualIp } from "../../model/rows.ts";
 import { compareTaskStates, isTerminal, isWanted } from "../../model/task-state.ts";
 import { type StateView, specOfTask } from "../../model/view.ts";
-import {
-  EMPTY_PLAN,
-  type Plan,
-  type PlanContext,
-  type Planner,
-} from "../../orchestrator/core/planner.ts";
 import { AddressBook } from "./address-book.ts";
 import { type FixedAddress, fixedMac, fixedOf } from "./fixed-addresses.ts";
 import { type Allocation, attachmentsOf, familiesOf, usesVips, vipFamiliesOf } from "./networks.ts";

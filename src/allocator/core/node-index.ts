@@ -1,12 +1,7 @@
 import type { RowEvent } from "../../model/change.ts";
+import { EMPTY_PLAN, type Plan, type PlanContext, type Planner } from "../../model/planner.ts";
 import type { Node } from "../../model/rows.ts";
 import type { StateView } from "../../model/view.ts";
-import {
-  EMPTY_PLAN,
-  type Plan,
-  type PlanContext,
-  type Planner,
-} from "../../orchestrator/core/planner.ts";
 
 /** Indexes are part of link-local addresses (overlay/core/names) and of routing tables' numbers. */
 export const MAX_OVERLAY_INDEX = 15_000;

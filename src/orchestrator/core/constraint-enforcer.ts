@@ -1,10 +1,10 @@
 import type { Change, RowEvent } from "../../model/change.ts";
+import { EMPTY_PLAN, type Plan, type PlanContext, type Planner } from "../../model/planner.ts";
 import type { Node, Task } from "../../model/rows.ts";
 import { modeKind, type ResourceReservations } from "../../model/service-spec.ts";
 import { compareTaskStates, isWanted } from "../../model/task-state.ts";
 import { type StateView, specOfTask } from "../../model/view.ts";
 import { constraintsOf, keepsTasks, nodeFits, nodeOf } from "./nodes.ts";
-import { EMPTY_PLAN, type Plan, type PlanContext, type Planner } from "./planner.ts";
 import { samePlace } from "./service-planner.ts";
 
 /**

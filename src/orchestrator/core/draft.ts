@@ -1,10 +1,10 @@
 import { assert } from "../../base/errors.ts";
 import type { Change } from "../../model/change.ts";
+import { earliest, type Plan, type PlanContext, type PlanNote } from "../../model/planner.ts";
 import { type Service, specRowId, type Task } from "../../model/rows.ts";
 import type { ServiceSpec } from "../../model/service-spec.ts";
 import { compareTaskStates, type DesiredState, isWanted } from "../../model/task-state.ts";
 import type { StateView } from "../../model/view.ts";
-import { earliest, type Plan, type PlanContext, type PlanNote } from "./planner.ts";
 
 /** The tasks of one replica: those of a slot number, or of a node for global services. */
 export interface Slot {

@@ -1,9 +1,9 @@
 import type { Change, RowEvent } from "../../model/change.ts";
+import { earliest, type Plan, type PlanContext, type Planner } from "../../model/planner.ts";
 import type { Task } from "../../model/rows.ts";
 import { isTerminal, isWanted } from "../../model/task-state.ts";
 import type { StateView } from "../../model/view.ts";
 import { isGone, nodeOf } from "./nodes.ts";
-import { earliest, type Plan, type PlanContext, type Planner } from "./planner.ts";
 
 /** How long a replaced task of a node that is down is waited for (SwarmKit dispatcher: 24 h). */
 export const ORPHAN_AFTER_MS = 24 * 3_600_000;

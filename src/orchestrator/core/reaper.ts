@@ -1,12 +1,12 @@
 import type { Change, RowEvent } from "../../model/change.ts";
 import { DEFAULT_SWARM_SPEC } from "../../model/defaults.ts";
+import type { Plan, PlanContext, Planner } from "../../model/planner.ts";
 import type { Service, Task } from "../../model/rows.ts";
 import { modeKind } from "../../model/service-spec.ts";
 import { compareTaskStates, isTerminal, isWanted } from "../../model/task-state.ts";
 import { type StateView, specOfTask } from "../../model/view.ts";
 import { groupBySlot, type Slot } from "./draft.ts";
 import { nodeOf } from "./nodes.ts";
-import type { Plan, PlanContext, Planner } from "./planner.ts";
 import { restartPolicyOf } from "./policy.ts";
 import { evidenceOf, isUpdating } from "./update.ts";
 

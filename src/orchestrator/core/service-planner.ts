@@ -1,13 +1,13 @@
+import { deepEqual } from "../../base/deep-equal.ts";
 import type { Change, RowEvent } from "../../model/change.ts";
+import { EMPTY_PLAN, type Plan, type PlanContext, type Planner } from "../../model/planner.ts";
 import type { Node, Service, Task } from "../../model/rows.ts";
 import { type ModeKind, modeKind } from "../../model/service-spec.ts";
 import { isTerminal } from "../../model/task-state.ts";
 import type { StateView } from "../../model/view.ts";
-import { deepEqual } from "./deep-equal.ts";
 import { ServiceDraft } from "./draft.ts";
 import { planGlobal } from "./global.ts";
 import { planGlobalJob, planReplicatedJob } from "./jobs.ts";
-import { EMPTY_PLAN, type Plan, type PlanContext, type Planner } from "./planner.ts";
 import { planReplicas } from "./replicated.ts";
 import { planUpdate } from "./update.ts";
 

@@ -1,7 +1,7 @@
+import { deepEqual } from "../../base/deep-equal.ts";
 import { networkLabelsOf } from "../../model/network-labels.ts";
 import type { Service, Task, UpdateState } from "../../model/rows.ts";
 import { isTerminal, isWanted } from "../../model/task-state.ts";
-import { deepEqual } from "./deep-equal.ts";
 import { DirtyCheck } from "./dirty.ts";
 import { compareByAge, type ServiceDraft, type Slot, wantedOf } from "./draft.ts";
 import { elapsedMs } from "./elapsed.ts";

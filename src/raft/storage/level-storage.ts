@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { ClassicLevel } from "classic-level";
 import type { Clock } from "../../base/clock.ts";
-import { assert, errorMessage, isSwarmError, SwarmError } from "../../base/errors.ts";
+import { assert, errnoOf, errorMessage, isSwarmError, SwarmError } from "../../base/errors.ts";
 import type { Entry, HardState, SnapshotMeta } from "../core/types.ts";
 import { BlockLog } from "./block-log.ts";
 import { type Files, nodeFiles } from "./files.ts";
@@ -329,13 +329,9 @@ function causeOf(error: unknown): unknown {
   return error instanceof Error && error.cause !== undefined ? error.cause : error;
 }
 
-function codeOf(error: unknown): string {
-  return error instanceof Error && "code" in error ? String(error.code) : "";
-}
-
 function openError(dir: string, error: unknown): SwarmError {
   const cause = causeOf(error);
-  const code = codeOf(cause);
+  const code = errnoOf(cause);
   if (code === "LEVEL_LOCKED") {
     return new SwarmError(
       "failed_precondition",

@@ -1,3 +1,4 @@
+import { errnoOf } from "../../base/errors.ts";
 import { crc32c } from "./crc32c.ts";
 import type { Files, OpenFile } from "./files.ts";
 
@@ -71,7 +72,7 @@ async function openOrCreate(path: string, files: Files): Promise<OpenFile> {
   try {
     return await files.open(path, "update");
   } catch (error) {
-    if (!(error instanceof Error && "code" in error && error.code === "ENOENT")) throw error;
+    if (errnoOf(error) !== "ENOENT") throw error;
     return files.open(path, "create");
   }
 }

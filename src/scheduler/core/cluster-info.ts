@@ -1,8 +1,8 @@
+import { deepEqual } from "../../base/deep-equal.ts";
 import { assert } from "../../base/errors.ts";
 import type { RowEvent } from "../../model/change.ts";
 import type { Node, Task } from "../../model/rows.ts";
 import { type StateView, specOfTask } from "../../model/view.ts";
-import { deepEqual } from "../../orchestrator/core/deep-equal.ts";
 import { type Demand, type DemandCache, NO_DEMAND } from "./demand.ts";
 import type { GenericPool } from "./generic.ts";
 import { NodeLevels } from "./levels.ts";

@@ -1,8 +1,8 @@
+import { deepEqual } from "../../base/deep-equal.ts";
 import type { RowEvent } from "../../model/change.ts";
 import type { Node, Task } from "../../model/rows.ts";
 import { isWanted } from "../../model/task-state.ts";
 import type { StateView } from "../../model/view.ts";
-import { deepEqual } from "../../orchestrator/core/deep-equal.ts";
 import { occupiesNode } from "./node-info.ts";
 import { compareText } from "./rank.ts";
 import { awaitsScheduler, ServiceQueue } from "./service-queue.ts";

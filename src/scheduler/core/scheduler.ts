@@ -1,9 +1,9 @@
 import type { SortedSet } from "../../base/sorted-set.ts";
 import type { Change, RowEvent } from "../../model/change.ts";
+import type { Plan, PlanContext, PlanNote, Planner } from "../../model/planner.ts";
+import { EMPTY_PLAN, earliest } from "../../model/planner.ts";
 import type { Task, TaskStatus } from "../../model/rows.ts";
 import { type StateView, specOfTask } from "../../model/view.ts";
-import type { Plan, PlanContext, PlanNote, Planner } from "../../orchestrator/core/planner.ts";
-import { EMPTY_PLAN, earliest } from "../../orchestrator/core/planner.ts";
 import { ClusterTracker } from "./cluster-info.ts";
 import { DemandCache } from "./demand.ts";
 import { type Explanation, explain, nodeUnsuitable, noSuitableNode } from "./explain.ts";

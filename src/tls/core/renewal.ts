@@ -1,5 +1,5 @@
 import { type Rng, randomFloat } from "../../base/rng.ts";
-import { CERT_BACKDATE_MS } from "./csr-policy.ts";
+import { CERT_BACKDATE_MS } from "../../pki/core/csr-policy.ts";
 
 /** Swarm mode renews at a random point of this part of the life (SwarmKit ca/certificates.go). */
 const RENEW_FROM = 0.5;

@@ -1,5 +1,5 @@
 import { SwarmError } from "../../base/errors.ts";
-import { type NodeName, unitOfRole } from "./names.ts";
+import { type NodeName, unitOfRole } from "../../pki/core/names.ts";
 
 /** Profile that a CA keeps for certificates of other CAs (SwarmKit ca/external.go). */
 const CROSS_SIGN_PROFILE = "CA";

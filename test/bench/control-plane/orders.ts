@@ -1,6 +1,6 @@
+import type { RootCa } from "../../../src/pki/ca.ts";
 import type { PeerInfo } from "../../../src/raft/ports.ts";
 import type { Identity } from "../../../src/rpc/ports.ts";
-import type { RootCa } from "../../../src/tls/ca.ts";
 
 /** What a manager's process can be told; it answers each with a value. */
 export type ManagerOrder =

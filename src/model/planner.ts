@@ -1,6 +1,6 @@
-import type { IdSource } from "../../base/ids.ts";
-import type { Change, RowEvent } from "../../model/change.ts";
-import type { StateView } from "../../model/view.ts";
+import type { IdSource } from "../base/ids.ts";
+import type { Change, RowEvent } from "./change.ts";
+import type { StateView } from "./view.ts";
 
 /** Why a plan is as it is, in words for the user; it reaches the log and the events. */
 export interface PlanNote {
