@@ -80,6 +80,17 @@ export class EngineClient {
     return this.#identity;
   }
 
+  /** Asks it now, and waits for two seconds at most. */
+  async answers(): Promise<boolean> {
+    try {
+      const { status } = await this.request("GET", "/_ping", { timeoutMs: PING_TIMEOUT_MS });
+      return status === 200;
+    } catch {
+      // That it does not is the answer.
+      return false;
+    }
+  }
+
   /** Path under the newest version that the Engine speaks. */
   async versioned(path: string): Promise<string> {
     return `/v${formatApiVersion((await this.identity()).apiVersion)}${path}`;

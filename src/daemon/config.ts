@@ -169,7 +169,7 @@ export const SETTINGS: Settings = {
   },
   httpAddr: {
     flag: "http-addr",
-    help: "ADDRESS:PORT of /metrics and /healthz; beyond loopback only with the three below",
+    help: "ADDRESS:PORT of /metrics, /livez, /healthz and /readyz; beyond loopback only with the three below",
     fallback: "",
     parse: httpAddress,
   },

@@ -1,7 +1,9 @@
 import { setMaxListeners } from "node:events";
 import { mkdir } from "node:fs/promises";
+import { Agent } from "node:http";
 import { dirname } from "node:path";
 import { parseArgs } from "node:util";
+import { EngineClient } from "../api/engine.ts";
 import { ApiServer } from "../api/server.ts";
 import { newDeferred } from "../base/async.ts";
 import { errorMessage, isSwarmError, SwarmError } from "../base/errors.ts";
@@ -105,14 +107,22 @@ function newMetricsServer(
   const address = parseHttpAddress(config.httpAddr);
   if (address === null) return null;
   const { httpCert: cert, httpKey: key, httpClientCa: clientCa } = config;
+  const agent = new Agent();
+  const engine = new EngineClient({ socketPath: config.engineSocket, agent }, realClock);
   const metrics = new DaemonMetrics({
     lifecycle,
     loopHealth: () => loop.health(),
+    engineAnswers: () => engine.answers(),
     version: PRODUCT_VERSION,
   });
   return new MetricsServer(
     { address, tls: cert === "" ? null : { cert, key, clientCa } },
-    { families: () => metrics.families(), health: () => metrics.health(), logger },
+    {
+      families: () => metrics.families(),
+      health: () => metrics.health(),
+      clock: realClock,
+      logger,
+    },
   );
 }
 

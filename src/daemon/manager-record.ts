@@ -10,6 +10,7 @@ const DELAY_BOUNDS = [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300];
 /** What of a manager's life can only be counted as it happens. */
 export class ManagerRecord {
   readonly transactions = new Histogram(LATENCY_BOUNDS);
+  readonly snapshots = new Histogram(LATENCY_BOUNDS);
   readonly schedulingDelays = new Histogram(DELAY_BOUNDS);
   #leaderChanges = 0;
   #lastLeader = 0;
@@ -21,6 +22,10 @@ export class ManagerRecord {
 
   submitted(tookMs: number): void {
     this.transactions.observe(tookMs / MS_PER_SECOND);
+  }
+
+  tookSnapshot(tookMs: number): void {
+    this.snapshots.observe(tookMs / MS_PER_SECOND);
   }
 
   sawLeader({ leaderId }: LeadershipEvent): void {

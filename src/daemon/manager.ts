@@ -190,6 +190,7 @@ export class Manager {
         createCore: (config, coreDeps) => new RaftCore(config, coreDeps),
         nextTurn,
         logLimits: () => logLimitsOf(store.view),
+        onSnapshot: tookMs => record.tookSnapshot(tookMs),
       },
     );
     store.attach(raft);

@@ -13,6 +13,8 @@ const MS_PER_SECOND = 1_000;
 export interface DaemonMetricsDeps {
   readonly lifecycle: Lifecycle;
   readonly loopHealth: () => LoopHealth;
+  /** Asks the local Engine; soon false when it does not answer. */
+  readonly engineAnswers: () => Promise<boolean>;
   readonly version: string;
 }
 
@@ -37,8 +39,9 @@ export class DaemonMetrics {
     this.#deps = deps;
   }
 
-  families(): readonly Family[] {
-    const { lifecycle, loopHealth, version } = this.#deps;
+  async families(): Promise<readonly Family[]> {
+    const { lifecycle, loopHealth, engineAnswers, version } = this.#deps;
+    const hasEngine = await engineAnswers();
     const { node } = lifecycle;
     const { nodeId, isManager } = lifecycle.state();
     const manager = node?.manager ?? null;
@@ -48,6 +51,7 @@ export class DaemonMetrics {
       clusterId: lifecycle.clusterId,
       isManager,
       isServed: (node?.worker?.manager ?? "") !== "",
+      hasEngine,
       overlay: node?.worker?.overlayFacts ?? null,
       loop: loopHealth(),
       process: processFacts(),
@@ -55,8 +59,9 @@ export class DaemonMetrics {
     return manager === null ? own : [...own, ...this.#ofManager(manager)];
   }
 
-  health(): Health {
-    const { lifecycle } = this.#deps;
+  async health(): Promise<Health> {
+    const { lifecycle, engineAnswers } = this.#deps;
+    const hasEngine = await engineAnswers();
     const { node } = lifecycle;
     const { localNodeState: state, isManager, error } = lifecycle.state();
     return healthOf({
@@ -65,6 +70,7 @@ export class DaemonMetrics {
       isManager: isManager && node !== null,
       hasLeader: (node?.manager?.raft.status().leaderId ?? 0) !== 0,
       isServed: (node?.worker?.manager ?? "") !== "",
+      hasEngine,
     });
   }
 
@@ -83,6 +89,11 @@ export class DaemonMetrics {
         "swarm_raft_transaction_latency_seconds",
         "Raft transaction latency.",
       ),
+      record.transactions.family(
+        "swarm_store_write_tx_latency_seconds",
+        "Raft store write tx latency; writes go through the log, so it is that of transactions.",
+      ),
+      record.snapshots.family("swarm_raft_snapshot_latency_seconds", "Raft snapshot latency."),
       record.schedulingDelays.family(
         "swarm_dispatcher_scheduling_delay_seconds",
         "Scheduling delay is the time a task takes to go from NEW to RUNNING state.",

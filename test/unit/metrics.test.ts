@@ -1,22 +1,27 @@
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { copyFileSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { get } from "node:http";
 import { get as getTls, type RequestOptions } from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import t, { type Test } from "tap";
+import type { Clock } from "../../src/base/clock.ts";
+import type { Logger } from "../../src/base/logger.ts";
 import { loadConfig } from "../../src/daemon/config.ts";
 import { ManagerRecord } from "../../src/daemon/manager-record.ts";
 import { isLoopback, parseHttpAddress } from "../../src/metrics/core/address.ts";
 import { counter, exposition, family, gauge } from "../../src/metrics/core/exposition.ts";
-import { healthOf } from "../../src/metrics/core/health.ts";
+import { healthOf, readinessOf } from "../../src/metrics/core/health.ts";
 import { Histogram } from "../../src/metrics/core/histogram.ts";
 import { nodeFamilies } from "../../src/metrics/core/node-families.ts";
 import { raftFamilies } from "../../src/metrics/core/raft-families.ts";
 import { stateFamilies } from "../../src/metrics/core/state-families.ts";
-import { MetricsServer, type MetricsTls } from "../../src/metrics/server.ts";
+import { MetricsServer, type MetricsServerDeps } from "../../src/metrics/server.ts";
+import type { MetricsTls } from "../../src/metrics/tls-files.ts";
 import type { StateView } from "../../src/model/view.ts";
 import type { RaftStatus } from "../../src/raft/core/types.ts";
+import { eventually } from "../support/eventually.ts";
+import { VirtualClock } from "../support/virtual-clock.ts";
 
 const quiet = {
   debug: () => undefined,
@@ -180,6 +185,7 @@ t.test("a node in no cluster says nothing of one", async t => {
       clusterId: "",
       isManager: false,
       isServed: false,
+      hasEngine: true,
       overlay: null,
       loop: { meanMs: 1, p99Ms: 20, maxMs: 50, stalls: 2, longestStallMs: 500 },
       process: { residentBytes: 5, heapUsedBytes: 4, cpuSeconds: 3, startedAtSeconds: 2 },
@@ -210,6 +216,8 @@ t.test("what a manager's life leaves", async t => {
     event(task(0), null),
   ];
   record.committed({ index: 1, nowMs: 0, events } as never);
+  record.tookSnapshot(2_000);
+  t.match(exposition([record.snapshots.family("s", "s")]), /^s_sum 2$/m);
   const text = exposition([record.schedulingDelays.family("d", "d")]);
   t.same(lines(text, "d_").slice(-2), ["d_sum 2", "d_count 1"]);
 });
@@ -221,8 +229,13 @@ t.test("a node's health has its reasons", async t => {
     isManager: true,
     hasLeader: true,
     isServed: true,
+    hasEngine: true,
   } as const;
-  t.same(healthOf(well), { healthy: true, reasons: [] });
+  t.same(healthOf(well), { healthy: true, engine: true, reasons: [] });
+  const alone = healthOf({ ...well, hasEngine: false });
+  t.same(alone, { healthy: true, engine: false, reasons: [] }, "the swarm outlives Engines");
+  t.match(readinessOf(alone), { healthy: false, reasons: [/Docker Engine .* does not answer/] });
+  t.same(readinessOf(healthOf(well)), healthOf(well));
   const reasons = (facts: object): string => healthOf({ ...well, ...facts }).reasons.join("|");
   t.match(reasons({ hasLeader: false }), /^no leader is known/);
   t.match(reasons({ isServed: false }), /^no manager serves this node/);
@@ -276,15 +289,27 @@ function ask(port: number, path: string, tls: RequestOptions | null = null): Pro
   });
 }
 
-async function serve(t: Test, tls: MetricsTls | null, healthy = true): Promise<number> {
-  const server = new MetricsServer(
-    { address: { host: "127.0.0.1", port: 0 }, tls },
-    {
-      families: () => [gauge("up", "up", 1)],
-      health: () => ({ healthy, reasons: healthy ? [] : ["because"] }),
-      logger: quiet,
-    },
-  );
+interface Served {
+  readonly healthy?: boolean;
+  readonly engine?: boolean;
+  readonly clock?: Clock;
+  readonly logger?: Logger;
+}
+
+function depsOf(served: Served): MetricsServerDeps {
+  const { healthy = true, engine = true, clock = new VirtualClock(), logger = quiet } = served;
+  const reasons = healthy ? [] : ["because"];
+  return {
+    families: () => Promise.resolve([gauge("up", "up", 1)]),
+    health: () => Promise.resolve({ healthy, engine, reasons }),
+    clock,
+    logger,
+  };
+}
+
+async function serve(t: Test, tls: MetricsTls | null, served: Served = {}): Promise<number> {
+  const address = { host: "127.0.0.1", port: 0 };
+  const server = new MetricsServer({ address, tls }, depsOf(served));
   t.teardown(() => server.close());
   return server.start();
 }
@@ -292,32 +317,95 @@ async function serve(t: Test, tls: MetricsTls | null, healthy = true): Promise<n
 t.test("over HTTP", async t => {
   const port = await serve(t, null);
   t.match(await ask(port, "/metrics"), { status: 200, body: /^# HELP up up\n/ });
-  t.match(await ask(port, "/healthz"), { status: 200, body: '{"healthy":true,"reasons":[]}\n' });
+  const well = '{"healthy":true,"engine":true,"reasons":[]}\n';
+  t.match(await ask(port, "/healthz"), { status: 200, body: well });
+  t.match(await ask(port, "/readyz"), { status: 200, body: well });
+  t.match(await ask(port, "/livez"), { status: 200, body: "ok\n" });
   t.match(await ask(port, "/"), { status: 404 });
-  const ill = await serve(t, null, false);
+  const ill = await serve(t, null, { healthy: false });
   t.match(await ask(ill, "/healthz"), { status: 503, body: /because/ });
+  t.match(await ask(ill, "/livez"), { status: 200 });
+  const alone = await serve(t, null, { engine: false });
+  t.match(await ask(alone, "/healthz"), { status: 200, body: /"engine":false/ });
+  t.match(await ask(alone, "/readyz"), { status: 503, body: /Engine of this host does not/ });
   const address = { host: "127.0.0.1", port };
-  const second = new MetricsServer(
-    { address, tls: null },
-    { families: () => [], health: () => ({ healthy: true, reasons: [] }), logger: quiet },
-  );
+  const second = new MetricsServer({ address, tls: null }, depsOf({}));
   await t.rejects(second.start(), { message: /cannot serve metrics on .*EADDRINUSE/ });
+});
+
+interface Pair {
+  readonly cert: string;
+  readonly key: string;
+}
+
+function selfSigned(dir: string, name: string): Pair {
+  const [cert, key] = [join(dir, `${name}.pem`), join(dir, `${name}.key`)];
+  const curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+  const subject = ["-subj", `/CN=${name}`, "-addext", "subjectAltName=IP:127.0.0.1"];
+  execFileSync(
+    "openssl",
+    ["req", "-x509", ...curve, ...subject, "-keyout", key, "-out", cert, "-days", "2"],
+    { stdio: "ignore" },
+  );
+  return { cert, key };
+}
+
+t.test("certificates that are replaced are used, when they fit together", async t => {
+  const dir = mkdtempSync(join(tmpdir(), "swarmd-metrics-"));
+  t.teardown(() => rmSync(dir, { recursive: true, force: true }));
+  const [old, next, client] = ["old", "next", "client"].map(name => selfSigned(dir, name));
+  if (old === undefined || next === undefined || client === undefined) throw new Error("no pairs");
+  const said: string[] = [];
+  const say = (message: string): void => void said.push(message);
+  const clock = new VirtualClock();
+  const own = { cert: join(dir, "own.pem"), key: join(dir, "own.key"), clientCa: client.cert };
+  copyFileSync(old.cert, own.cert);
+  copyFileSync(old.key, own.key);
+  const logger = { ...quiet, info: say, warn: say };
+  const port = await serve(t, own, { clock, logger });
+  const trusting = (who: Pair): RequestOptions => ({
+    ca: readFileSync(who.cert),
+    cert: readFileSync(client.cert),
+    key: readFileSync(client.key),
+  });
+  t.match(await ask(port, "/livez", trusting(old)), { status: 200 });
+
+  copyFileSync(next.cert, own.cert);
+  for (let looks = 0; looks < 2; looks += 1) {
+    clock.advance(10_000);
+    await eventually(() => clock.pending > 0, { what: "the next look" });
+  }
+  await eventually(() => said.length > 0, { what: "the fault" });
+  t.match(said, [/cannot be used; the old one stays/], "a key that does not fit, told of once");
+  t.match(await ask(port, "/livez", trusting(old)), { status: 200 });
+
+  copyFileSync(next.key, own.key);
+  clock.advance(10_000);
+  await eventually(() => said.length > 1, { what: "the new certificate" });
+  t.match(said.slice(1), [/was read again/]);
+  t.match(await ask(port, "/livez", trusting(next)), { status: 200 });
+  await t.rejects(ask(port, "/livez", trusting(old)));
+});
+
+t.test("files that make no certificate are refused at the start", async t => {
+  const dir = mkdtempSync(join(tmpdir(), "swarmd-metrics-"));
+  t.teardown(() => rmSync(dir, { recursive: true, force: true }));
+  const [one, other] = [selfSigned(dir, "one"), selfSigned(dir, "other")];
+  const address = { host: "127.0.0.1", port: 0 };
+  const open = (tls: MetricsTls): MetricsServer => new MetricsServer({ address, tls }, depsOf({}));
+  t.throws(() => open({ cert: one.cert, key: other.key, clientCa: one.cert }), {
+    code: "invalid_argument",
+    message: /^--http-cert, --http-key, --http-client-ca: /,
+  });
+  t.throws(() => open({ ...one, clientCa: join(dir, "none.pem") }), {
+    message: /^--http-client-ca: ENOENT/,
+  });
 });
 
 t.test("with TLS only who has a certificate of the authority is answered", async t => {
   const dir = mkdtempSync(join(tmpdir(), "swarmd-metrics-"));
   t.teardown(() => rmSync(dir, { recursive: true, force: true }));
-  const make = (name: string): { readonly cert: string; readonly key: string } => {
-    const [cert, key] = [join(dir, `${name}.pem`), join(dir, `${name}.key`)];
-    const curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
-    const subject = ["-subj", `/CN=${name}`, "-addext", "subjectAltName=IP:127.0.0.1"];
-    execFileSync(
-      "openssl",
-      ["req", "-x509", ...curve, ...subject, "-keyout", key, "-out", cert, "-days", "2"],
-      { stdio: "ignore" },
-    );
-    return { cert, key };
-  };
+  const make = (name: string): Pair => selfSigned(dir, name);
   const [own, client, stranger] = [make("own"), make("client"), make("stranger")];
   const port = await serve(t, { ...own, clientCa: client.cert });
   const as = (who: { readonly cert: string; readonly key: string }): RequestOptions => ({
@@ -329,15 +417,4 @@ t.test("with TLS only who has a certificate of the authority is answered", async
   await t.rejects(ask(port, "/metrics", as(stranger)));
   await t.rejects(ask(port, "/metrics", { ca: readFileSync(own.cert) }));
   await t.rejects(ask(port, "/metrics"));
-  t.throws(
-    () =>
-      new MetricsServer(
-        {
-          address: { host: "127.0.0.1", port: 0 },
-          tls: { ...own, clientCa: join(dir, "none") },
-        },
-        { families: () => [], health: () => ({ healthy: true, reasons: [] }), logger: quiet },
-      ),
-    { message: /--http-client-ca: ENOENT/ },
-  );
 });

@@ -1,4 +1,4 @@
-/** What /healthz says: whether this node does its part, and why not. */
+/** What probes are told: whether this node does its part, and why not. */
 export interface HealthFacts {
   readonly state: "inactive" | "pending" | "active" | "locked" | "error";
   /** What is wrong just now; empty when nothing is. */
@@ -8,10 +8,17 @@ export interface HealthFacts {
   readonly hasLeader: boolean;
   /** A manager serves this node's session. */
   readonly isServed: boolean;
+  /** The local Docker Engine answers. */
+  readonly hasEngine: boolean;
 }
 
 export interface Health {
   readonly healthy: boolean;
+  /**
+   * Whether the local Engine answers. No part of a node's health in the swarm, which survives an
+   * Engine's restart, but of its readiness.
+   */
+  readonly engine: boolean;
   readonly reasons: readonly string[];
 }
 
@@ -36,5 +43,12 @@ export function healthOf(facts: HealthFacts): Health {
     "no leader is known: most managers are away, or an election is under way",
   );
   say(isMember && !facts.isServed, "no manager serves this node: it gets no tasks");
-  return { healthy: reasons.length === 0, reasons };
+  return { healthy: reasons.length === 0, engine: facts.hasEngine, reasons };
+}
+
+/** Whether the node can do work now: it is healthy, and its Engine answers. */
+export function readinessOf(health: Health): Health {
+  if (health.engine) return health;
+  const reasons = [...health.reasons, "the Docker Engine of this host does not answer"];
+  return { ...health, healthy: false, reasons };
 }

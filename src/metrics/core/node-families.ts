@@ -26,6 +26,8 @@ export interface NodeFacts {
   readonly isManager: boolean;
   /** A manager serves this node's session. */
   readonly isServed: boolean;
+  /** The local Docker Engine answers. */
+  readonly hasEngine: boolean;
   /** Null without overlay networks. */
   readonly overlay: OverlayFacts | null;
   readonly loop: LoopHealth;
@@ -85,6 +87,7 @@ export function nodeFamilies(facts: NodeFacts): Family[] {
         ];
   return [
     gauge("swarmd_build_info", "The program.", 1, { version: facts.version }),
+    gauge("swarmd_engine_up", "Whether the Docker Engine answers.", facts.hasEngine ? 1 : 0),
     ...member,
     ...(facts.overlay === null ? [] : overlayFamilies(facts.overlay)),
     ...loopFamilies(facts.loop),

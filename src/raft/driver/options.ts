@@ -68,6 +68,8 @@ export interface DriverDeps {
   readonly nextTurn: () => Promise<void>;
   /** What the cluster wants at present; the options count when it is null or not given. */
   readonly logLimits?: () => LogLimits | null;
+  /** Told how long each snapshot took from its image until it was on disk. */
+  readonly onSnapshot?: (tookMs: number) => void;
 }
 
 /** What the parts of a driver share. */

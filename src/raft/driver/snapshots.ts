@@ -173,7 +173,9 @@ export class Snapshots {
       if (index > (this.#latest?.index ?? 0)) this.#latest = meta;
       core.compact(meta, keepFrom);
       this.taken += 1;
-      log.info("took a snapshot", { index, term, tookMs: Math.round(clock.monoMs() - startMs) });
+      const tookMs = clock.monoMs() - startMs;
+      this.#context.onSnapshot?.(tookMs);
+      log.info("took a snapshot", { index, term, tookMs: Math.round(tookMs) });
     } catch (error) {
       this.failures += 1;
       log.error("taking a snapshot failed", { index, error: errorMessage(error) });
