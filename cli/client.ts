@@ -17,12 +17,23 @@ export interface RequestOptions {
   readonly signal?: AbortSignal;
 }
 
+/**
+ * The daemon says Docker's words. Who follows them to the letter, without a DOCKER_HOST, puts the
+ * Engine into a swarm of its own.
+ */
+function hintOf(message: string): string {
+  const verbs = [...message.matchAll(/"docker swarm ([a-z-]+)"/g)].map(([, verb]) => verb);
+  if (verbs.length === 0) return "";
+  const own = verbs.map(verb => `"swarmd ${verb}"`).join(" or ");
+  return `\n(${own}, that is: docker itself speaks to the Engine unless DOCKER_HOST is this socket)`;
+}
+
 /** An answer with an error status; `message` is the daemon's own. */
 export class ApiError extends CliError {
   readonly status: number;
 
   constructor(status: number, message: string) {
-    super(`Error response from daemon: ${message}`);
+    super(`Error response from daemon: ${message}${hintOf(message)}`);
     this.name = "ApiError";
     this.status = status;
   }

@@ -84,6 +84,7 @@ t.test("a cluster's membership", { skip }, async t => {
     t.match(await m1.request("GET", "/swarm"), { status: 503 });
     t.same(await healthOf(m1), {
       healthy: false,
+      engine: true,
       reasons: ["this node is in no swarm: use swarmd init or swarmd join"],
     });
   });
@@ -465,9 +466,11 @@ function fetchOn(host: LabHost, path: string): Promise<string> {
   return host.exec([process.execPath, "--input-type=module", "-e", FETCH, url]);
 }
 
-async function healthOf(
-  host: LabHost,
-): Promise<{ readonly healthy: boolean; readonly reasons: readonly string[] }> {
+async function healthOf(host: LabHost): Promise<{
+  readonly healthy: boolean;
+  readonly engine: boolean;
+  readonly reasons: readonly string[];
+}> {
   return JSON.parse(await fetchOn(host, "/healthz"));
 }
 

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { Command } from "commander";
 import t from "tap";
 import { plainSwitches } from "../../cli/argv.ts";
+import { ApiError } from "../../cli/client.ts";
 import { addNetworkCommands } from "../../cli/commands/network.ts";
 import { addObjectCommands } from "../../cli/commands/objects.ts";
 import { addServiceWriteCommands } from "../../cli/commands/service-write.ts";
@@ -212,6 +213,17 @@ t.test("what of a stack cannot be removed is told, and the rest goes", async t =
   t.equal(ran.error?.message, "failed to remove some resources from stack: a");
   t.match(ran.err, /^Failed to remove service s1: Error response from daemon: no such thing/);
   t.equal(ran.out, "Removing service a_web\nRemoving network a_net\n");
+});
+
+t.test("Docker's words for what to do name this program's commands too", t => {
+  const docker = 'Use "docker swarm init" or "docker swarm join" to connect this node to swarm.';
+  t.equal(
+    new ApiError(503, docker).message,
+    `Error response from daemon: ${docker}\n("swarmd init" or "swarmd join", that is: docker ` +
+      "itself speaks to the Engine unless DOCKER_HOST is this socket)",
+  );
+  t.equal(new ApiError(404, "no such thing").message, "Error response from daemon: no such thing");
+  t.end();
 });
 
 t.test("switches take a value as Docker's do", t => {
