@@ -34,7 +34,7 @@ const ALREADY_IN = /This node is already part of a swarm\. Use "docker swarm lea
 const TOKEN = /SWMTKN-1-[0-9a-z]{50}-[0-9a-z]{25}/;
 const TIMEOUT_MS = 480_000;
 /** A leader that ends in order is succeeded at once; the rest is this machine. */
-const HANDOVER_LIMIT_MS = 3_000;
+const HANDOVER_LIMIT_MS = 10_000;
 
 /** Of each host's own loopback. */
 const METRICS = "127.0.0.1:9323";

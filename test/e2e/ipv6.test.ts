@@ -18,7 +18,7 @@ t.setTimeout(TIMEOUT_MS);
 
 const CLIENT = "fd77::fe";
 const ROLLING_REQUESTS = 3_000;
-const REPAIR_TIMEOUT_MS = 15_000;
+const REPAIR_TIMEOUT_MS = 40_000;
 /** 1450 less the headers of IPv6 and ICMP. */
 const LARGEST_PING = "1402";
 interface Inspected {

@@ -7,8 +7,8 @@ import { labUnavailable, must, startLab, swarmd, until, untilRunning } from "../
 /** What is blocked between hosts, and what nodes have of a network, told by the nodes themselves. */
 
 const TIMEOUT_MS = 300_000;
-/** Damage is found and told of within this. */
-const AUDIT_LIMIT_MS = 10_000;
+/** Damage is found and told of within this: the audit comes every 3 s, the rest is a busy machine. */
+const AUDIT_LIMIT_MS = 40_000;
 const skip = labUnavailable() ?? false;
 t.setTimeout(TIMEOUT_MS);
 

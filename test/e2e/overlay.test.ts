@@ -21,8 +21,8 @@ const skip = labUnavailable() ?? false;
 t.setTimeout(TIMEOUT_MS);
 
 const ROLLING_REQUESTS = 10_000;
-/** The audit comes every 3 s. */
-const REPAIR_TIMEOUT_MS = 10_000;
+/** The audit comes every 3 s; the rest is a busy machine. */
+const REPAIR_TIMEOUT_MS = 40_000;
 
 t.test("overlay networks", { skip }, async t => {
   const rig = await overlayRig(t, "overlay");

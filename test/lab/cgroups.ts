@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { eventually } from "../support/eventually.ts";
 
 const ROOT = "/sys/fs/cgroup";
-const REMOVE_TIMEOUT_MS = 10_000;
+const REMOVE_TIMEOUT_MS = 30_000;
 
 /** Folders named `name...` directly in a hierarchy: of version 1, of version 2, or both. */
 export function findCgroups(name: string): string[] {

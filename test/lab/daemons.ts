@@ -9,8 +9,8 @@ import type { Service } from "./service.ts";
 
 const ENGINE_START_TIMEOUT_MS = 60_000;
 const ENGINE_STOP_TIMEOUT_MS = 60_000;
-const DAEMON_START_TIMEOUT_MS = 30_000;
-const DAEMON_STOP_TIMEOUT_MS = 30_000;
+const DAEMON_START_TIMEOUT_MS = 60_000;
+const DAEMON_STOP_TIMEOUT_MS = 60_000;
 
 export function engineService(lab: LabContext, host: string): Service {
   const paths = hostPaths(lab.dir, host);

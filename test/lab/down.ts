@@ -17,7 +17,7 @@ import { must } from "./run.ts";
  */
 
 const NETNS_DIR = "/run/netns";
-const DEATH_TIMEOUT_MS = 20_000;
+const DEATH_TIMEOUT_MS = 60_000;
 const MAX_SWEEPS = 3;
 
 export async function removeLab(dir: string): Promise<void> {

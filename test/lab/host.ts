@@ -11,7 +11,7 @@ import { isStopped, signal, untilStopped } from "./proc.ts";
 import { describeFailure, must, plainEnv, type RunOptions, type RunResult, run } from "./run.ts";
 import { endService, mustRun, type Service, servicePid, startService } from "./service.ts";
 
-const PAUSE_TIMEOUT_MS = 5_000;
+const PAUSE_TIMEOUT_MS = 20_000;
 
 /** One host of a lab. Every method's error names the host and quotes what was said. */
 export class LabHost {

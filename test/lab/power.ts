@@ -26,8 +26,8 @@ export interface InitRecord {
 /** Where hosts keep the machine's own /proc: there a process can read its pid outside. */
 export const OUTER_PROC = "/run/.outer-proc";
 
-const DEATH_TIMEOUT_MS = 20_000;
-const BOOT_TIMEOUT_MS = 20_000;
+const DEATH_TIMEOUT_MS = 60_000;
+const BOOT_TIMEOUT_MS = 60_000;
 
 /**
  * Pid 1. Arguments: host name, its etc folder, the file for /etc/hosts. It tells "ready" and then

@@ -20,7 +20,7 @@ export interface Service {
   readonly stopTimeoutMs: number;
 }
 
-const SPAWN_TIMEOUT_MS = 10_000;
+const SPAWN_TIMEOUT_MS = 30_000;
 const LOG_TAIL_BYTES = 2_000;
 
 /**

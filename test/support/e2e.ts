@@ -75,11 +75,18 @@ export function swarmd(
   return host.tryExec(["swarmd", ...args], options);
 }
 
+/** Said before anything is done. On a machine with too much to do managers miss each other. */
+const NOT_NOW = /no quorum of managers confirmed/;
+const NOT_NOW_TRIES = 5;
+
 /** The same as one text, for tests of what a user reads; throws unless it exits with 0. */
 export async function must(host: LabHost, ...args: string[]): Promise<string> {
-  const result = await swarmd(host, args);
-  if (result.code === 0) return result.stdout;
-  throw new Error(`${host.name}: swarmd ${args.join(" ")}: ${result.code}: ${result.stderr}`);
+  for (let left = NOT_NOW_TRIES; ; left -= 1) {
+    const { code, stdout, stderr } = await swarmd(host, args);
+    if (code === 0) return stdout;
+    if (left > 1 && NOT_NOW.test(stderr)) continue;
+    throw new Error(`${host.name}: swarmd ${args.join(" ")}: ${code}: ${stderr}`);
+  }
 }
 
 const GET_SCRIPT = `
@@ -205,7 +212,10 @@ interface Inspected {
 /** Every swarm container on a host, ended ones too, from its Engine. */
 export async function containersOf(host: LabHost): Promise<Container[]> {
   const get = async <T>(path: string): Promise<T | null> => {
-    const answer = await request(host.dockerSocketPath, "GET", path);
+    // An Engine that is taking a container down says nothing of it until that is done.
+    const answer = await request(host.dockerSocketPath, "GET", path, undefined, {
+      timeoutMs: CONVERGE_TIMEOUT_MS,
+    });
     if (answer.status === 404) return null;
     if (answer.status !== 200) throw new Error(`${host.name}: ${path}: ${answer.text}`);
     return answer.body as T;

@@ -7,7 +7,7 @@ export interface EventuallyOptions {
   readonly what: string;
 }
 
-const DEFAULT_TIMEOUT_MS = 20_000;
+const DEFAULT_TIMEOUT_MS = 60_000;
 const DEFAULT_EVERY_MS = 20;
 
 /**
