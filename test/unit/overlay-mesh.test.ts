@@ -64,6 +64,31 @@ t.test("a host of a version without generations is met by its one key", async t 
   t.same([...chooseWays(new Map(), [1, 2], "n1", hosts, () => false)], [[2, 1]]);
 });
 
+t.test("a node of one key that comes when the keys have changed", async t => {
+  const { meshKeys: _none, ...old } = hostOf(2, []);
+  const joined = { ...old, publicKey: key("old") };
+  const hosts = hostsOf(hostOf(1, [2]), joined, hostOf(3, [2]));
+  const config = meshConfig({ generation: 2, privateKey: "s", psk: "p" }, "n1", hosts);
+  t.notMatch(config, /oldA/, "no end meets it");
+  const ways = chooseWays(new Map(), [2], "n1", hosts, () => true);
+  t.same([...ways.keys()], [3], "and nothing is sent to it by another");
+  t.same(laggingHosts(ways, 2, "n1", hosts), [], "the others do not wait for it");
+
+  const store = new MemoryStore(new VirtualClock());
+  const node = aNode({ id: "n2" });
+  const overlay = { addr: "10.77.0.2", publicKey: key("old"), problem: "" };
+  const description = node.description === null ? null : { ...node.description, overlay };
+  store.put({ op: "create", table: "nodes", row: { ...node, description } });
+  const second = nextMesh(meshOf({}), "psk", 0);
+  const whoLags = (generation: number): number =>
+    meshLaggards(store.view, { ...second, generation }).length;
+  t.equal(whoLags(2), 1, "the first keys, by which it is met, stay until it is upgraded");
+  t.equal(whoLags(3), 0, "later ones would not help it");
+  const away = { ...node.status, state: "down" as const };
+  store.put({ op: "patch", table: "nodes", id: "n2", fields: { status: away } });
+  t.equal(whoLags(2), 0, "away it holds nothing up");
+});
+
 t.test("no new keys while a node is there that cannot change its own", async t => {
   const clock = new VirtualClock();
   const store = new MemoryStore(clock);

@@ -1,4 +1,4 @@
-import { MESH_LAGGING_MAX, type MeshState } from "../../model/mesh.ts";
+import { FIRST_MESH, MESH_LAGGING_MAX, type MeshState } from "../../model/mesh.ts";
 import type { Node } from "../../model/rows.ts";
 import type { StateView } from "../../model/view.ts";
 
@@ -24,7 +24,10 @@ export function untilRotation({ psk, startedAtMs }: MeshState, nowMs: number): n
   return Math.min(MESH_ROTATION_MS, Math.max(0, startedAtMs + MESH_ROTATION_MS - nowMs));
 }
 
-/** Whose ways are not all of the present generation: the older one must stay. By host name. */
+/**
+ * Whose ways are not all of the present generation: the older one must stay. By host name. A node of
+ * one key is met by the first generation only, also when it came while the second one began.
+ */
 export function meshLaggards(view: StateView, { generation }: MeshState): readonly string[] {
   const live = new Map<string, Node>();
   for (const node of view.table("nodes").all()) {
@@ -37,7 +40,8 @@ export function meshLaggards(view: StateView, { generation }: MeshState): readon
     if (!meshKeys.some(key => key.generation === generation)) return true;
     return lagging.length >= MESH_LAGGING_MAX || lagging.some(id => live.has(id));
   });
-  return late.map(node => node.description?.hostname || node.id);
+  const names = late.map(node => node.description?.hostname || node.id);
+  return generation === FIRST_MESH.generation + 1 ? [...names, ...nodesOfOneKey(view)] : names;
 }
 
 /**
