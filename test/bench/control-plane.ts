@@ -8,7 +8,9 @@ import type { Watched } from "./control-plane/probe.ts";
 import {
   buildPrograms,
   type Cpu,
+  type Crowd,
   type Failover,
+  leaderFirst,
   type Programs,
   Quorum,
   type Rss,
@@ -28,7 +30,7 @@ running when the leader's state says so, that is when a quorum has it on disk.
   --dir DIR       where the managers' data is put (${tmpdir()})
   --json FILE     write every figure there
   --failover      kill the leader at the end, and see all nodes come to the next
-  --profile DIR   write a CPU profile of every process over the last trial there
+  --profile DIR   write CPU profiles of every process there: of nodes coming, the last trial, the failover
   --heap DIR      write a heap snapshot of every process there, after everything
 `;
 
@@ -76,7 +78,7 @@ interface Usage {
 
 interface Result {
   readonly name: string;
-  readonly readyMs: number;
+  readonly arrival: Crowd;
   readonly trials: readonly Deployed[];
   readonly cpuS: Usage;
   /** Leader first; after the last trial. */
@@ -148,7 +150,7 @@ async function measure(
   quorum: Quorum,
   scenario: Scenario,
   options: Options,
-): Promise<Omit<Result, "readyMs">> {
+): Promise<Omit<Result, "arrival">> {
   const { name, services, replicas } = scenario;
   const trials: Deployed[] = [];
   let clearedMs: number | null = null;
@@ -161,14 +163,10 @@ async function measure(
       clearedMs = await (await quorum.leader()).ask<number>(CLEAR);
       before = quorum.cpu();
     }
-    if (options.profile !== null) await quorum.probeAll(() => ({ do: "profile" }));
+    await startProfiles(quorum, options);
     const deploy: ManagerOrder = { do: "deploy", services, replicas };
     const deployed = await (await quorum.leader()).ask<Deployed>(deploy);
-    const { profile } = options;
-    if (profile !== null) {
-      const fileOf = (who: string): string => join(profile, `${scenario.id}-${who}.cpuprofile`);
-      await quorum.probeAll(who => ({ do: "profiled", file: fileOf(who) }));
-    }
+    await writeProfiles(quorum, options, scenario.id);
     console.log(`${name}: all running after ${deployed.allMs.toFixed(0)} ms`);
     trials.push(deployed);
   }
@@ -195,15 +193,32 @@ async function measure(
     clearedMs,
     sessions,
     leaderChanges: Math.max(now.term - term, Number(now.leader !== first)),
-    failover: options.failover ? await quorum.loseLeader(scenario.nodes) : null,
+    failover: options.failover ? await loseLeader(quorum, scenario, options) : null,
   };
 }
 
-const CLEAR: ManagerOrder = { do: "clear" };
-
-function leaderFirst<T>(all: readonly T[], leader: number): readonly T[] {
-  return [...all.slice(leader, leader + 1), ...all.filter((_, i) => i !== leader)];
+async function loseLeader(
+  quorum: Quorum,
+  { id, nodes }: Scenario,
+  options: Options,
+): Promise<Failover> {
+  await startProfiles(quorum, options);
+  const failover = await quorum.loseLeader(nodes);
+  await writeProfiles(quorum, options, `${id}-failover`);
+  return failover;
 }
+
+async function startProfiles(quorum: Quorum, { profile }: Options): Promise<void> {
+  if (profile !== null) await quorum.probeAll(() => ({ do: "profile" }));
+}
+
+async function writeProfiles(quorum: Quorum, { profile }: Options, of: string): Promise<void> {
+  if (profile === null) return;
+  const fileOf = (who: string): string => join(profile, `${of}-${who}.cpuprofile`);
+  await quorum.probeAll(who => ({ do: "profiled", file: fileOf(who) }));
+}
+
+const CLEAR: ManagerOrder = { do: "clear" };
 
 function usage(before: Cpu, after: Cpu, leader: number): Usage {
   const each = after.managersS.map((value, i) => value - (before.managersS[i] ?? 0));
@@ -266,27 +281,31 @@ function tell(scenario: Scenario, result: Result): void {
   const most = (of: readonly Watched[], pick: (one: Watched) => number): string =>
     Math.max(0, ...of.map(pick)).toFixed(0);
   const turn = (of: readonly Watched[]): string => most(of, one => one.longestTurnMs);
+  const turnCpu = (of: readonly Watched[]): string => most(of, one => one.longestTurnCpuMs);
   const gc = (of: readonly Watched[]): string => most(of, one => one.longestGcMs);
   const heap = result.watched.map(one => one.heapMib);
   const external = result.watched.map(one => one.externalMib);
   const reasons = Object.entries(sessions.ended).map(([why, count]) => `${count} ${why}`);
   console.log(`
 ${result.name}
-  all nodes ready          ${seconds(result.readyMs)}
+${crowdLines("all nodes ready", result.arrival)}
   all running              ${seconds(middle(all))}${worst}, half ${seconds(half)}${time}
   RSS, leader and others   ${mib(result.memory.map(({ nowMib }) => nowMib))}${rss}
   RSS, most so far         ${mib(result.memory.map(({ peakMib }) => peakMib))}
   JS heap, outside it      ${mib(heap)}, ${mib(external)}
-  longest turn of a loop   ${turn(result.watched)} ms managers (gc ${gc(result.watched)} ms), ${turn(result.workersWatched)} ms workers
+  longest turn of a loop   ${turn(result.watched)} ms managers (${turnCpu(result.watched)} ms of processor time, gc ${gc(result.watched)} ms), ${turn(result.workersWatched)} ms workers
   processor time           ${cpuS.leader.toFixed(2)} s leader, ${cpuS.managers.toFixed(2)} s managers, ${cpuS.workers.toFixed(2)} s workers
   at rest, of one core     ${percent(idle.leader)} leader, ${percent(idle.managers)} managers, ${percent(idle.workers)} workers
   changes of leader        ${result.leaderChanges}
   sessions opened          ${sessions.opened}${reasons.length > 0 ? `; ended: ${reasons.join(", ")}` : ""}`);
   const { failover } = result;
   if (failover !== null) {
-    const { backMs, opened } = failover;
-    const when = backMs === null ? "NOT ALL in time" : seconds(backMs);
-    console.log(`  leader killed, all back  ${when}, ${opened} sessions opened`);
+    const { backMs, calledDown } = failover;
+    console.log(crowdLines("leader killed, all back", failover));
+    console.log(
+      `    half and 99 % of them  ${seconds(share(backMs, 0.5))}, ${seconds(share(backMs, 0.99))}`,
+    );
+    console.log(`    called down meanwhile  ${calledDown}`);
     for (const [why, count] of Object.entries(failover.ended)) console.log(`    ${count} ${why}`);
   }
   if (result.clearedMs !== null) {
@@ -294,14 +313,34 @@ ${result.name}
   }
 }
 
+function share(sorted: readonly number[], of: number): number {
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * of))] ?? 0;
+}
+
+function crowdLines(title: string, crowd: Crowd): string {
+  const { allMs, opened, dialled, managersS, workersS, watched } = crowd;
+  const [leader = 0, ...others] = managersS;
+  const each = (s: number): string => `${((s * K) / Math.max(1, opened)).toFixed(1)} ms`;
+  const longest = (pick: (one: Watched) => number): string =>
+    Math.max(0, ...watched.map(pick)).toFixed(0);
+  return `  ${title.padEnd(24)} ${allMs === null ? "NOT ALL in time" : seconds(allMs)}
+    sessions, connections  ${opened}, ${dialled}
+    processor time a node  ${each(leader)} leader, ${others.map(each).join(" / ")} others, ${each(workersS)} its own
+    longest turn           ${longest(one => one.longestTurnMs)} ms managers, of processor time ${longest(one => one.longestTurnCpuMs)} ms`;
+}
+
 async function runOne(programs: Programs, scenario: Scenario, options: Options): Promise<Result> {
   const dir = await mkdtemp(join(options.dir, "swarmd-control-plane-"));
-  const startMs = performance.now();
-  const quorum = await Quorum.start(programs, dir, scenario.nodes);
+  const quorum = await Quorum.start(programs, dir);
   try {
-    const readyMs = performance.now() - startMs;
-    console.log(`${scenario.name}: ${scenario.nodes} nodes ready after ${seconds(readyMs)}`);
-    return { readyMs, ...(await measure(quorum, scenario, options)) };
+    await quorum.prepare(scenario.nodes);
+    await startProfiles(quorum, options);
+    const arrival = await quorum.admit();
+    await writeProfiles(quorum, options, `${scenario.id}-arrival`);
+    console.log(
+      `${scenario.name}: ${scenario.nodes} nodes ready after ${seconds(arrival.allMs ?? 0)}`,
+    );
+    return { arrival, ...(await measure(quorum, scenario, options)) };
   } finally {
     quorum.stop();
     await rm(dir, { recursive: true, force: true, maxRetries: 5 });

@@ -40,6 +40,7 @@ class OpenIdentity extends TestIdentitySource {
 
 let manager: Manager | null = null;
 let selfId: Identity | null = null;
+let calledDown = 0;
 const ids = newIdSource();
 const probe = new Probe();
 
@@ -68,11 +69,19 @@ async function start(order: Extract<ManagerOrder, { do: "start" }>): Promise<voi
     },
   );
   manager = opened;
+  opened.store.onCommit(countDown);
   await opened.listen();
   void opened.run(never).catch((error: unknown) => {
     console.error(`manager ${self.raftId}: ${errorMessage(error)}`);
     process.exit(1);
   });
+}
+
+function countDown({ events }: Commit): void {
+  for (const event of events) {
+    if (event.table !== "nodes" || event.before?.status.state !== "ready") continue;
+    calledDown += Number(event.after?.status.state === "down");
+  }
 }
 
 async function submit({ store }: Manager, changes: readonly Change[]): Promise<void> {
@@ -185,6 +194,7 @@ function report({ raft, store: { view } }: Manager): ManagerReport {
     voters: conf.voters,
     appliedIndex: applied,
     readyNodes: nodes.filter(node => node.status.state === "ready").length,
+    calledDown,
     tasks: view.table("tasks").size,
   };
 }

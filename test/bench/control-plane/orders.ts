@@ -29,6 +29,8 @@ export interface ManagerReport {
   readonly voters: readonly number[];
   readonly appliedIndex: number;
   readonly readyNodes: number;
+  /** How often a node that was ready was called down, since this process started. */
+  readonly calledDown: number;
   readonly tasks: number;
 }
 
@@ -51,6 +53,8 @@ export type WorkersOrder =
 /** Of all workers of one process, from its start on. */
 export interface Sessions {
   readonly opened: number;
+  /** Connections begun for them; each is at most one TLS handshake. */
+  readonly dialled: number;
   /** By the reason given. */
   readonly ended: Readonly<Record<string, number>>;
 }

@@ -60,39 +60,82 @@ function rssOf(pid: number): Rss {
 
 /** Three managers and their simulated workers, as processes. */
 export class Quorum {
+  readonly #programs: Programs;
+  readonly #ca: TestCa;
+  readonly #addrs: readonly string[];
   #managers: readonly Child[];
-  readonly #workers: readonly Child[];
+  readonly #workers: Child[] = [];
+  /** Those of nodes that come together. */
+  readonly #portions: (readonly Identity[])[] = [];
 
-  private constructor(managers: readonly Child[], workers: readonly Child[]) {
-    this.#managers = managers;
-    this.#workers = workers;
+  private constructor(programs: Programs, ca: TestCa, managers: Started) {
+    this.#programs = programs;
+    this.#ca = ca;
+    this.#addrs = managers.addrs;
+    this.#managers = managers.children;
   }
 
-  /** Resolves when every node is ready. */
-  static async start(programs: Programs, dir: string, nodes: number): Promise<Quorum> {
+  /** Resolves when the managers are there; nodes come with `admit`. */
+  static async start(programs: Programs, dir: string): Promise<Quorum> {
     const ca = await TestCa.create();
     const managers = await startManagers(programs.manager, dir, ca);
-    const workers: Child[] = [];
-    const quorum = new Quorum(managers.children, workers);
-    try {
-      for (let at = 0; at < nodes; at += ADMITTED_AT_ONCE) {
-        const count = Math.min(ADMITTED_AT_ONCE, nodes - at);
-        if (at % WORKERS_A_PROCESS === 0) workers.push(forkChild(programs.workers, WORKERS_FLAGS));
-        const identities = await Promise.all(
-          Array.from({ length: count }, () => ca.identity("worker")),
-        );
-        await quorum
-          .leader()
-          .then(leader => leader.ask(order({ do: "admit", workers: identities })));
-        const start: WorkersOrder = { do: "start", identities, managers: managers.addrs };
-        await workers.at(-1)?.ask(start);
-        await quorum.#allReady(at + count);
-      }
-      return quorum;
-    } catch (error) {
-      quorum.stop();
-      throw error;
+    return new Quorum(programs, ca, managers);
+  }
+
+  /**
+   * Starts the processes of the simulated workers and makes their keys and certificates, which
+   * real nodes do on hosts of their own: it is no part of what is measured.
+   */
+  async prepare(nodes: number): Promise<void> {
+    for (let at = 0; at < nodes; at += ADMITTED_AT_ONCE) {
+      const count = Math.min(ADMITTED_AT_ONCE, nodes - at);
+      this.#portions.push(
+        await Promise.all(Array.from({ length: count }, () => this.#ca.identity("worker"))),
+      );
     }
+    for (let at = 0; at < nodes; at += WORKERS_A_PROCESS) {
+      const child = forkChild(this.#programs.workers, WORKERS_FLAGS);
+      await child.ask(SESSIONS);
+      this.#workers.push(child);
+    }
+  }
+
+  /** Lets the nodes prepared come in portions; resolves when every one is ready. */
+  async admit(): Promise<Crowd> {
+    const crowd = await this.#crowd();
+    let count = 0;
+    for (const identities of this.#portions) {
+      const child = this.#workers[Math.floor(count / WORKERS_A_PROCESS)];
+      count += identities.length;
+      await (await this.leader()).ask(order({ do: "admit", workers: identities }));
+      const start: WorkersOrder = { do: "start", identities, managers: this.#addrs };
+      await child?.ask(start);
+      await this.#allReady(count);
+    }
+    return crowd(true);
+  }
+
+  /** What a crowd of nodes costs from now until the function returned is called. */
+  async #crowd(): Promise<(isComplete: boolean) => Promise<Crowd>> {
+    await this.probeAll(() => ({ do: "watch" }));
+    const sessions = await this.sessions();
+    const cpu = this.cpu();
+    const startMs = performance.now();
+    return async isComplete => {
+      const allMs = isComplete ? performance.now() - startMs : null;
+      const after = this.cpu();
+      const told = await this.sessions();
+      const { leader } = await this.leadership();
+      const used = after.managersS.map((value, i) => value - (cpu.managersS[i] ?? 0));
+      return {
+        allMs,
+        opened: told.opened - sessions.opened,
+        dialled: told.dialled - sessions.dialled,
+        managersS: leaderFirst(used, leader),
+        workersS: after.workersS - cpu.workersS,
+        watched: (await this.watched()).managers,
+      };
+    };
   }
 
   async #allReady(count: number): Promise<void> {
@@ -120,20 +163,22 @@ export class Quorum {
     readonly workers: readonly Watched[];
   }> {
     const all = await this.probeAll<Watched>(() => ({ do: "watched" }));
-    return { managers: all.slice(0, MEMBERS), workers: all.slice(MEMBERS) };
+    const count = this.#managers.length;
+    return { managers: all.slice(0, count), workers: all.slice(count) };
   }
 
   /** Of all workers since they were started. */
   async sessions(): Promise<Sessions> {
-    const ask: WorkersOrder = { do: "sessions" };
     const ended: Record<string, number> = {};
     let opened = 0;
+    let dialled = 0;
     for (const child of this.#workers) {
-      const told = await child.ask<Sessions>(ask);
+      const told = await child.ask<Sessions>(SESSIONS);
       opened += told.opened;
+      dialled += told.dialled;
       for (const [why, count] of Object.entries(told.ended)) ended[why] = (ended[why] ?? 0) + count;
     }
-    return { opened, ended };
+    return { opened, dialled, ended };
   }
 
   /** In the order of their start. */
@@ -156,29 +201,30 @@ export class Quorum {
     };
   }
 
-  /**
-   * Kills the leader. Resolves when all nodes have a session with the next one, or too late for
-   * that, and says how many were opened for it: one a node, if none was lost on the way.
-   */
+  /** Kills the leader. Resolves when all nodes have a session with the next one, or too late. */
   async loseLeader(nodes: number): Promise<Failover> {
     const before = (await this.sessions()).opened;
     const leader = await this.leader();
+    this.#managers = this.#managers.filter(child => child !== leader);
+    const crowd = await this.#crowd();
     const startMs = performance.now();
     leader.process.kill("SIGKILL");
-    this.#managers = this.#managers.filter(child => child !== leader);
-    let last = await this.sessions();
+    const backMs: number[] = [];
     const allBack = eventually(
       async () => {
-        last = await this.sessions();
-        return last.opened - before >= nodes;
+        const count = (await this.sessions()).opened - before;
+        while (backMs.length < Math.min(count, nodes)) backMs.push(performance.now() - startMs);
+        return count >= nodes;
       },
       { what: "every node is back", timeoutMs: TIMEOUT_MS, everyMs: READY_POLL_MS },
     );
-    const backMs = await allBack.then(
-      () => performance.now() - startMs,
-      () => null,
+    const isAllBack = await allBack.then(
+      () => true,
+      () => false,
     );
-    return { backMs, opened: last.opened - before, ended: last.ended };
+    const report = await (await this.leader()).ask<ManagerReport>(REPORT);
+    const { ended } = await this.sessions();
+    return { ...(await crowd(isAllBack)), backMs, calledDown: report.calledDown, ended };
   }
 
   stop(): void {
@@ -186,10 +232,25 @@ export class Quorum {
   }
 }
 
-export interface Failover {
-  /** Null: not all nodes came back in time. */
-  readonly backMs: number | null;
+/** Many nodes that come at about the same time. */
+export interface Crowd {
+  /** Null: not all came in time. */
+  readonly allMs: number | null;
   readonly opened: number;
+  /** Connections begun for the sessions opened; beyond one each they were in vain or to a follower. */
+  readonly dialled: number;
+  /** Processor seconds, the leader first. */
+  readonly managersS: readonly number[];
+  /** Of all simulated nodes together: on real hosts none of it is the managers'. */
+  readonly workersS: number;
+  readonly watched: readonly Watched[];
+}
+
+export interface Failover extends Crowd {
+  /** Of each session opened, in order. */
+  readonly backMs: readonly number[];
+  /** Nodes that the next leader took for lost. */
+  readonly calledDown: number;
   /** Of all sessions since the start. */
   readonly ended: Sessions["ended"];
 }
@@ -201,6 +262,11 @@ export interface Cpu {
 }
 
 const REPORT = order({ do: "report" });
+const SESSIONS: WorkersOrder = { do: "sessions" };
+
+export function leaderFirst<T>(all: readonly T[], leader: number): readonly T[] {
+  return [...all.slice(leader, leader + 1), ...all.filter((_, i) => i !== leader)];
+}
 
 function order(value: ManagerOrder): ManagerOrder {
   return value;

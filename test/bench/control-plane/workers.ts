@@ -33,6 +33,7 @@ const { signal } = new AbortController();
 setMaxListeners(0, signal);
 const probe = new Probe();
 let opened = 0;
+let dialled = 0;
 const ended: Record<string, number> = {};
 
 /** Counts sessions by what their client logs. */
@@ -73,7 +74,10 @@ function startWorker(identity: Identity, managers: readonly string[]): void {
     {
       agent,
       outbox,
-      dial: addr => clients.ownClient(DispatcherClient, addr, {}, SESSION_LIMITS),
+      dial: addr => {
+        dialled += 1;
+        return clients.ownClient(DispatcherClient, addr, {}, SESSION_LIMITS);
+      },
       toError: error => toSwarmError(error, "unavailable"),
       managers: () => managers,
       onManagers: () => undefined,
@@ -93,7 +97,7 @@ function died(error: unknown): void {
 
 obeyParent<WorkersOrder | ProbeOrder>(async order => {
   if (isProbeOrder(order)) return probe.obey(order);
-  if (order.do === "sessions") return { opened, ended } satisfies Sessions;
+  if (order.do === "sessions") return { opened, dialled, ended } satisfies Sessions;
   for (const identity of order.identities) startWorker(identity, order.managers);
   return null;
 });
