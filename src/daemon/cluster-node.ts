@@ -23,7 +23,12 @@ import { WorkerSide } from "./worker-side.ts";
 
 const STOP_TASKS_TIMEOUT_MS = 60_000;
 /** A silent Raft peer is pinged this often and given up after this. */
-const RAFT_KEEPALIVE = { keepaliveMs: 1_000, keepaliveTimeoutMs: 2_000, connectTimeoutMs: 1_000 };
+const RAFT_KEEPALIVE = {
+  keepaliveMs: 1_000,
+  keepaliveTimeoutMs: 2_000,
+  connectTimeoutMs: 1_000,
+  handshakeTimeoutMs: 1_000,
+};
 const REMOVED =
   "this node was removed from the swarm: run `swarmd leave --force`, then join it again";
 

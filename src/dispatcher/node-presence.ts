@@ -3,11 +3,11 @@ import { errorMessage, SwarmError } from "../base/errors.ts";
 import type { Logger } from "../base/logger.ts";
 import type { Change } from "../model/change.ts";
 import type { Node, NodeDescription } from "../model/rows.ts";
-import { MAX_CHANGES_PER_TRANSACTION } from "../state/core/transaction-codec.ts";
 import type { StateStore } from "../state/ports.ts";
 import { heartbeatPeriodMs } from "./core/beat-pace.ts";
 import { Liveness, type LivenessOptions } from "./core/liveness.ts";
 import { decodeDescription } from "./messages.ts";
+import { NodeWrites } from "./node-writes.ts";
 
 /** Grace in heartbeat periods: silence of this many makes a node DOWN. */
 const GRACE_PERIODS = 2;
@@ -31,11 +31,13 @@ export interface NodePresenceDeps {
 export class NodePresence {
   readonly #deps: NodePresenceDeps;
   readonly #liveness: Liveness;
+  readonly #writes: NodeWrites;
   #timer: Timer | null = null;
 
   constructor(deps: NodePresenceDeps) {
     this.#deps = deps;
     this.#liveness = new Liveness(livenessOptions(deps.store));
+    this.#writes = new NodeWrites(deps);
   }
 
   /** From now on silence counts; the nodes there are have not had a chance to be heard yet. */
@@ -74,15 +76,28 @@ export class NodePresence {
   }
 
   /**
-   * The node has come, and says what it is. Throws permission_denied when it is not of this cluster,
-   * invalid_argument when it says nothing sensible.
+   * The node has come, and says what it is. Where the state says the same already, as of most nodes
+   * when they come to the next leader, nothing is written; but it resolves, as ever, only when a
+   * quorum has shown that this manager still leads: another one could hand out an old state. Throws
+   * permission_denied when the node is not of this cluster, invalid_argument when it says nothing
+   * sensible.
    */
   async arrived(nodeId: string, descriptionJson: string, addr: string): Promise<void> {
     const description = decodeDescription(descriptionJson);
-    if (this.#node(nodeId) === undefined) {
-      throw new SwarmError("permission_denied", `node ${nodeId} is not of this cluster`);
-    }
-    await this.#patch(nodeId, { description, status: { state: "ready", message: "", addr } });
+    const node = this.#memberNode(nodeId);
+    const status = { state: "ready", message: "", addr } as const;
+    const isKnown =
+      !this.#writes.isPending(nodeId) &&
+      isSameJson(node.description, description) &&
+      isSameStatus(node.status, status);
+    await this.#writes.submit(nodeId, isKnown ? null : nodePatch(nodeId, { description, status }));
+    this.#memberNode(nodeId);
+  }
+
+  #memberNode(nodeId: string): Node {
+    const node = this.#node(nodeId);
+    if (node !== undefined) return node;
+    throw new SwarmError("permission_denied", `node ${nodeId} is not of this cluster`);
   }
 
   /** A node that was called down and is heard again is ready again. */
@@ -97,7 +112,7 @@ export class NodePresence {
     const description = decodeDescription(descriptionJson);
     const node = this.#node(nodeId);
     if (node === undefined) return;
-    if (JSON.stringify(node.description) === JSON.stringify(description)) return;
+    if (!this.#writes.isPending(nodeId) && isSameJson(node.description, description)) return;
     await this.#patch(nodeId, { description });
   }
 
@@ -105,7 +120,9 @@ export class NodePresence {
   async left(nodeId: string): Promise<void> {
     this.forget(nodeId);
     const node = this.#node(nodeId);
-    if (node === undefined || node.status.state === "down") return;
+    if (node === undefined) return;
+    // The state may be about to say that it has come.
+    if (node.status.state === "down" && !this.#writes.isPending(nodeId)) return;
     const message = "node left the swarm";
     await this.#patch(nodeId, { status: { ...node.status, state: "down", message } });
   }
@@ -115,12 +132,11 @@ export class NodePresence {
   }
 
   async #patch(id: string, fields: NodeFields): Promise<void> {
-    await this.#deps.store.submit([nodePatch(id, fields)], this.#deps.signal);
+    await this.#writes.submit(id, nodePatch(id, fields));
   }
 
   #check(): void {
     const silent = this.#liveness.expired(this.#deps.clock.monoMs());
-    const changes: Change[] = [];
     for (const nodeId of silent) {
       const node = this.#node(nodeId);
       this.#deps.onSilent(nodeId);
@@ -129,21 +145,18 @@ export class NodePresence {
         node: nodeId,
         hostname: node.description?.hostname,
       });
-      const message = "heartbeat failure";
-      changes.push(nodePatch(nodeId, { status: { ...node.status, state: "down", message } }));
-    }
-    for (let at = 0; at < changes.length; at += MAX_CHANGES_PER_TRANSACTION) {
-      this.#record(changes.slice(at, at + MAX_CHANGES_PER_TRANSACTION), silent);
+      this.#recordSilence(node);
     }
   }
 
   /** What cannot be recorded now is found silent again. */
-  #record(changes: readonly Change[], silent: readonly string[]): void {
-    const { store, logger, clock, signal } = this.#deps;
-    store.submit(changes, signal).catch((error: unknown) => {
+  #recordSilence({ id, status }: Node): void {
+    const { logger, clock, signal } = this.#deps;
+    const message = "heartbeat failure";
+    this.#patch(id, { status: { ...status, state: "down", message } }).catch((error: unknown) => {
       if (signal.aborted) return;
-      logger.warn("could not record silent nodes", { error: errorMessage(error) });
-      for (const nodeId of silent) this.#liveness.expect(nodeId, clock.monoMs());
+      logger.warn("could not record a silent node", { node: id, error: errorMessage(error) });
+      this.#liveness.expect(id, clock.monoMs());
     });
   }
 }
@@ -156,6 +169,14 @@ function livenessOptions(store: StateStore): LivenessOptions {
 interface NodeFields {
   readonly description?: NodeDescription;
   readonly status?: Node["status"];
+}
+
+function isSameJson(a: unknown, b: unknown): boolean {
+  return JSON.stringify(a) === JSON.stringify(b);
+}
+
+function isSameStatus(a: Node["status"], b: Node["status"]): boolean {
+  return a.state === b.state && a.message === b.message && a.addr === b.addr;
 }
 
 function nodePatch(id: string, fields: NodeFields): Change {

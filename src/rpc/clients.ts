@@ -1,4 +1,4 @@
-import type { PeerCertificate } from "node:tls";
+import type { PeerCertificate, SecureContext } from "node:tls";
 import type { Client } from "@grpc/grpc-js";
 import type { Clock } from "../base/clock.ts";
 import { SwarmError } from "../base/errors.ts";
@@ -14,6 +14,7 @@ import {
   type ClientLimits,
   type Duplex,
   PeerChannel,
+  secureContextOf,
 } from "./peer-channel.ts";
 import type { Identity, IdentitySource } from "./ports.ts";
 
@@ -44,6 +45,8 @@ export class RpcClients {
   readonly #limits: ClientLimits;
   readonly #channels = new Map<string, PeerChannel>();
   readonly #stopWatching: () => void;
+  /** Of the identity shown last. */
+  #context: { readonly of: Identity; readonly secure: SecureContext } | null = null;
   #closed = false;
 
   constructor(options: { readonly limits?: Partial<ClientLimits> }, deps: RpcClientsDeps) {
@@ -135,12 +138,22 @@ export class RpcClients {
         tls: {
           caPem: identity.caPem,
           own: identity,
+          context: this.#contextOf(identity),
           verifyPeer: cert => wrongPeer(addr, cert, identity, expected),
         },
         limits: { ...this.#limits, ...limits },
       },
       { clock: this.#deps.clock },
     );
+  }
+
+  /** Reading keys and certificates costs as much as a handshake: once an identity. */
+  #contextOf(identity: Identity): SecureContext {
+    if (this.#context?.of !== identity) {
+      const secure = secureContextOf({ caPem: identity.caPem, own: identity });
+      this.#context = { of: identity, secure };
+    }
+    return this.#context.secure;
   }
 
   #closeOverflow(): void {

@@ -167,6 +167,16 @@ export class TlsListener {
       return;
     }
     this.#track(socket, ip);
+    // Who only tries whether somebody listens says nothing: TLS state is for those who speak. What
+    // was read by then stays in the socket, where TLS finds it.
+    socket.once("readable", () => this.#onFirstBytes(socket));
+  }
+
+  #onFirstBytes(socket: Socket): void {
+    if (socket.readableLength === 0) {
+      socket.destroy();
+      return;
+    }
     this.#waiting.push(socket);
     if (!this.#isGreeting) void this.#greet();
   }

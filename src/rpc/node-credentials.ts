@@ -22,7 +22,10 @@ export interface NodeCredentialsOptions {
   readonly verifyChain: boolean;
   /** Says why the server's certificate, its chain verified, is not the one wanted. */
   readonly verifyPeer: (cert: PeerCertificate) => Error | undefined;
+  /** Of TCP. */
   readonly connectTimeoutMs: number;
+  /** Of TLS. */
+  readonly handshakeTimeoutMs: number;
 }
 
 export interface NodeCredentialsDeps {
@@ -40,6 +43,8 @@ export interface NodeCredentialsDeps {
 export class NodeCredentials extends ChannelCredentials {
   readonly #options: NodeCredentialsOptions;
   readonly #deps: NodeCredentialsDeps;
+  /** Connections that are being made. */
+  readonly #attempts = new Set<Socket>();
 
   constructor(options: NodeCredentialsOptions, deps: NodeCredentialsDeps) {
     super();
@@ -60,8 +65,13 @@ export class NodeCredentials extends ChannelCredentials {
       waitForReady: () => this.#reach(),
       connect: socket => this.#secure(socket),
       getCallCredentials: () => CallCredentials.createEmpty(),
-      destroy: () => undefined,
+      destroy: () => this.#giveUp(),
     };
+  }
+
+  /** A handshake that nobody waits for any more is no work for the other end either. */
+  #giveUp(): void {
+    for (const socket of [...this.#attempts]) socket.destroy();
   }
 
   /**
@@ -82,7 +92,7 @@ export class NodeCredentials extends ChannelCredentials {
   }
 
   async #secure(tcp: Socket): Promise<experimental.SecureConnectResult> {
-    const { secureContext, verifyChain, verifyPeer, connectTimeoutMs } = this.#options;
+    const { secureContext, verifyChain, verifyPeer, handshakeTimeoutMs } = this.#options;
     const socket = connectTls({
       socket: tcp,
       secureContext,
@@ -92,7 +102,7 @@ export class NodeCredentials extends ChannelCredentials {
       checkServerIdentity: (_host, cert) => verifyPeer(cert),
     });
     try {
-      await this.#within(connectTimeoutMs, socket, "secureConnect");
+      await this.#within(handshakeTimeoutMs, socket, "secureConnect");
       if (socket.alpnProtocol !== ALPN_H2) throw new Error("it does not speak HTTP/2");
     } catch (error) {
       socket.destroy();
@@ -105,6 +115,7 @@ export class NodeCredentials extends ChannelCredentials {
 
   /** Waits for the socket's event; an error, the end of the socket or of the time rejects. */
   #within(timeoutMs: number, socket: Socket, event: "connect" | "secureConnect"): Promise<void> {
+    this.#attempts.add(socket);
     return new Promise((resolve, reject) => {
       const timer = this.#deps.clock.setTimer("connect", timeoutMs, () => {
         reject(new ConnectTimeout(timeoutMs));
@@ -112,6 +123,7 @@ export class NodeCredentials extends ChannelCredentials {
       });
       const settle = (run: () => void): void => {
         timer.cancel();
+        this.#attempts.delete(socket);
         run();
       };
       socket.once(event, () => settle(resolve));

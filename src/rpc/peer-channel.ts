@@ -1,4 +1,4 @@
-import { createSecureContext, type PeerCertificate } from "node:tls";
+import { createSecureContext, type PeerCertificate, type SecureContext } from "node:tls";
 import {
   Channel,
   type ChannelCredentials,
@@ -27,8 +27,10 @@ import { pump, readAll, writeOne } from "./streams.ts";
 
 /** The client's side of the cluster port, per channel. */
 export const CLIENT_LIMITS = {
-  /** TCP and TLS each. */
+  /** TCP: a kernel answers at once, however busy its host is. */
   connectTimeoutMs: 2_000,
+  /** TLS. */
+  handshakeTimeoutMs: 2_000,
   callTimeoutMs: 10_000,
   /** A silent connection is pinged this often and dropped when no answer comes. */
   keepaliveMs: 5_000,
@@ -54,12 +56,17 @@ const NO_GRPC = /ended without gRPC status|Received HTTP status code/;
 
 export type ClientLimits = { readonly [K in keyof typeof CLIENT_LIMITS]: number };
 
-export interface ChannelTls {
+export interface ChannelTls extends TlsMaterial {
+  readonly verifyPeer: (cert: PeerCertificate) => Error | undefined;
+  /** Made of the same material by `secureContextOf`; absent: made anew, which takes milliseconds. */
+  readonly context?: SecureContext;
+}
+
+export interface TlsMaterial {
   /** Roots to accept. Null accepts any certificate: for asking an unknown manager for its root. */
   readonly caPem: string | null;
   /** Null shows no certificate. */
   readonly own: { readonly certPem: string; readonly keyPem: string } | null;
-  readonly verifyPeer: (cert: PeerCertificate) => Error | undefined;
 }
 
 export interface PeerChannelOptions {
@@ -115,10 +122,11 @@ export class PeerChannel {
     this.#credentials = new NodeCredentials(
       {
         addr,
-        secureContext: secureContext(options.tls),
+        secureContext: options.tls.context ?? secureContextOf(options.tls),
         verifyChain: options.tls.caPem !== null,
         verifyPeer: options.tls.verifyPeer,
         connectTimeoutMs: options.limits.connectTimeoutMs,
+        handshakeTimeoutMs: options.limits.handshakeTimeoutMs,
       },
       {
         clock: deps.clock,
@@ -333,7 +341,8 @@ export class PeerChannel {
   }
 }
 
-function secureContext(tls: ChannelTls): ReturnType<typeof createSecureContext> {
+/** May serve any number of channels. */
+export function secureContextOf(tls: TlsMaterial): SecureContext {
   return createSecureContext({
     ...TLS_BASE,
     // An empty list, not none: none would mean the public roots.

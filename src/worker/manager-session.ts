@@ -70,6 +70,8 @@ export class ManagerSession {
   /** What the manager was last told of this node. */
   #description = "";
   redirectedTo = "";
+  /** The manager has said nothing for too long. */
+  wasSilent = false;
   /** Over so long the nodes of this cluster are to spread what they all do at once. */
   spreadMs = 0;
 
@@ -185,6 +187,7 @@ export class ManagerSession {
     const { manager } = this.#options;
     this.#silence?.cancel();
     this.#silence = this.#timers.after("session-silence", ms, () => {
+      this.wasSilent = true;
       this.#ended.reject(new SwarmError("unavailable", `manager ${manager} does not answer`));
     });
   }

@@ -12,15 +12,18 @@ import type { LeasedAddress } from "./lease-calls.ts";
 import { ManagerSession } from "./manager-session.ts";
 import type { StatusOutbox } from "./status-outbox.ts";
 
-/**
- * For the connections that `dial` makes: the beats of a session notice a silent manager sooner than
- * pings of the connection would, and each ping costs both ends as much as a beat.
- */
-export const SESSION_LIMITS = { keepaliveMs: 10 * 60_000 } as const;
-/** How long a manager may say nothing before its welcome; longer when several in a row did. */
+/** How long a manager may take to say anything, its handshake included; each silence doubles it. */
 const WELCOME_TIMEOUT_MS = 3_000;
 const MAX_WELCOME_TIMEOUT_MS = 12_000;
-const ATTEMPTS_EACH_PATIENCE = 3;
+/**
+ * For the connections that `dial` makes: the beats of a session notice a silent manager sooner than
+ * pings of the connection would, and each ping costs both ends as much as a beat. A handshake has as
+ * long as the session's patience lasts: one that is given up was work in vain for both ends.
+ */
+export const SESSION_LIMITS = {
+  keepaliveMs: 10 * 60_000,
+  handshakeTimeoutMs: MAX_WELCOME_TIMEOUT_MS,
+} as const;
 const RECONNECT = { baseMs: 100, maxMs: 2_000 };
 
 export interface SessionOptions {
@@ -50,7 +53,7 @@ export interface SessionDeps {
 }
 
 /** Where a session that ended sends the node, and how far it is to keep apart from others. */
-type Outcome = Pick<ManagerSession, "redirectedTo" | "spreadMs">;
+type Outcome = Pick<ManagerSession, "redirectedTo" | "spreadMs" | "wasSilent">;
 
 /**
  * Keeps one session with the leader's dispatcher: finds the leader by redirects, beats, reports
@@ -62,6 +65,10 @@ export class SessionClient {
   readonly #deps: SessionDeps;
   #leaderHint = "";
   #connectedTo = "";
+  /** The manager whose session ended last. */
+  #lost = "";
+  /** Of the managers asked one after the other, the one that is first. */
+  #first = 0;
   #session: ManagerSession | null = null;
   /** Set while this node leaves: no session is opened until it stays after all. */
   #left: Deferred<void> | null = null;
@@ -102,6 +109,7 @@ export class SessionClient {
     const { clock, rng } = this.#deps;
     const backoff = new Backoff(RECONNECT, rng);
     let attempt = 0;
+    let silences = 0;
     while (!signal.aborted) {
       if (this.#left !== null) {
         await withSignal(this.#left.promise, signal).catch(() => undefined);
@@ -109,14 +117,17 @@ export class SessionClient {
       }
       const addr = this.#nextAddr(attempt);
       attempt += 1;
-      const outcome = await this.#serve(addr, attempt, signal, () => {
+      const outcome = await this.#serve(addr, welcomeTimeoutMs(silences), signal, () => {
         attempt = 0;
+        silences = 0;
         backoff.reset();
       });
       if (outcome === "over") break;
+      const { redirectedTo, spreadMs, wasSilent } = outcome;
+      if (this.#connectedTo !== "") this.#lost = this.#connectedTo;
+      else if (wasSilent) silences += 1;
       this.#connectedTo = "";
       this.#deps.outbox.requeue();
-      const { redirectedTo, spreadMs } = outcome;
       const redirected = redirectedTo !== "" && redirectedTo !== addr;
       this.#leaderHint = redirected ? redirectedTo : "";
       // A leader that is lost is lost to all nodes: they must not come to the next one together.
@@ -146,14 +157,14 @@ export class SessionClient {
   /** One session from its start to its end; "over" when there is to be no other. */
   async #serve(
     addr: string,
-    attempt: number,
+    welcomeMs: number,
     signal: AbortSignal,
     onOpen: () => void,
   ): Promise<"over" | Outcome> {
     const { toError, logger } = this.#deps;
     let session: ManagerSession | null = null;
     try {
-      session = this.#newSession(addr, welcomeTimeoutMs(attempt), onOpen);
+      session = this.#newSession(addr, welcomeMs, onOpen);
       this.#session = session;
       await session.run(signal);
       return session;
@@ -165,7 +176,8 @@ export class SessionClient {
         this.#deps.onRemoved();
         return "over";
       }
-      return { redirectedTo: "", spreadMs: session?.spreadMs ?? 0 };
+      const { spreadMs = 0, wasSilent = false } = session ?? {};
+      return { redirectedTo: "", spreadMs, wasSilent };
     }
   }
 
@@ -190,13 +202,19 @@ export class SessionClient {
     if (this.#leaderHint !== "") return this.#leaderHint;
     const addrs = this.#deps.managers();
     if (addrs.length === 0) throw new SwarmError("failed_precondition", "no manager is known");
-    const start = attempt === 0 ? randomInt(this.#deps.rng, addrs.length) : attempt;
-    return addrs[start % addrs.length] ?? "";
+    // A leader that is lost is lost to all nodes: they ask the others first, each its own.
+    const others = addrs.filter(addr => addr !== this.#lost);
+    if (attempt === 0) this.#first = randomInt(this.#deps.rng, Math.max(1, others.length));
+    const turned = others.map((_, i) => others[(this.#first + i) % others.length] ?? "");
+    const order = others.length < addrs.length ? [...turned, this.#lost] : turned;
+    return order[attempt % order.length] ?? "";
   }
 }
 
-/** Managers that have too much to do get more of it from a node that tries again and again. */
-function welcomeTimeoutMs(attempt: number): number {
-  const doublings = Math.floor((attempt - 1) / ATTEMPTS_EACH_PATIENCE);
-  return Math.min(MAX_WELCOME_TIMEOUT_MS, WELCOME_TIMEOUT_MS * 2 ** doublings);
+/**
+ * Managers that have too much to do get more of it from a node that gives up and tries again: it
+ * waits longer each time, whichever manager it is that says nothing.
+ */
+function welcomeTimeoutMs(silences: number): number {
+  return Math.min(MAX_WELCOME_TIMEOUT_MS, WELCOME_TIMEOUT_MS * 2 ** silences);
 }

@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import t from "tap";
+import { SwarmError } from "../../src/base/errors.ts";
 import { RngIdSource } from "../../src/base/ids.ts";
 import { silentLogger } from "../../src/base/logger.ts";
 import { SeededRng } from "../../src/base/rng.ts";
@@ -492,4 +493,85 @@ t.test("a node is asked over its session, and only its own answer counts", async
   other.say({ $case: "answer", value: { id: second?.id ?? "", answerJson: "", error: "no nft" } });
   await failing;
   await world.end();
+});
+
+function crowd(count: number): readonly string[] {
+  return Array.from({ length: count }, (_, i) => `crowd${i}`);
+}
+
+const isWelcome = (peer: Peer): boolean => peer.kinds().includes("welcome");
+
+t.test("many nodes that come together are few transactions", async t => {
+  const names = crowd(300);
+  const status = { state: "unknown", message: "", addr: "" } as const;
+  const rows = names.map((id): Change => {
+    return { op: "create", table: "nodes", row: aNode({ id, status }) };
+  });
+  const world = new World(...rows.slice(0, 150));
+  t.teardown(() => world.end());
+  world.store.put(...rows.slice(150));
+  const before = world.store.submits;
+  const peers = names.map(id => world.connect(id));
+  for (const peer of peers) peer.hello();
+  await eventually(() => peers.every(isWelcome), { what: "all welcome" });
+  const used = world.store.submits - before;
+  t.ok(used >= 2 && used <= 15, `${used} transactions`);
+  t.ok(names.every(id => world.state(id) === "ready"));
+});
+
+for (const state of ["ready", "unknown"] as const) {
+  t.test(`of ${state} nodes that come together one that was removed keeps nobody out`, async t => {
+    const names = crowd(10);
+    const status = { ...aNode({ id: "x" }).status, addr: "10.0.0.1", state };
+    const world = new World(
+      ...names.map((id): Change => ({ op: "create", table: "nodes", row: aNode({ id, status }) })),
+    );
+    t.teardown(() => world.end());
+    const peers = names.map(id => world.connect(id));
+    for (const peer of peers) peer.hello();
+    // The first is on its way alone; the others wait, and one is gone before their turn.
+    world.store.put({ op: "delete", table: "nodes", id: "crowd5" });
+    await eventually(() => peers.every(peer => isWelcome(peer) || peer.closed), {
+      what: "settled",
+    });
+    t.same(
+      names.filter((_, i) => peers[i]?.closed),
+      ["crowd5"],
+    );
+  });
+}
+
+t.test(
+  "a node the state knows as it is comes without a write, and not without a quorum",
+  async t => {
+    const world = new World();
+    t.teardown(() => world.end());
+    const first = world.connect("n1");
+    first.hello();
+    await eventually(() => isWelcome(first), { what: "welcome" });
+    const version = world.store.view.table("nodes").get("n1")?.version;
+    const submits = world.store.submits;
+    const again = world.connect("n1");
+    again.hello();
+    await eventually(() => isWelcome(again), { what: "welcome again" });
+    t.equal(world.store.view.table("nodes").get("n1")?.version, version);
+    t.equal(world.store.submits, submits + 1, "the log was asked all the same");
+    world.store.failWith = new SwarmError("not_leader", "another one leads");
+    const third = world.connect("n1");
+    third.hello();
+    await eventually(() => third.closed, { what: "no welcome" });
+    t.notOk(isWelcome(third), "nothing old is handed out by a manager that leads no more");
+  },
+);
+
+t.test("a node that leaves while its coming waits for the log is down in the end", async t => {
+  const world = new World();
+  t.teardown(() => world.end());
+  const status = { state: "down", message: "", addr: "" } as const;
+  world.store.put({ op: "patch", table: "nodes", id: "n1", fields: { status } });
+  const peer = world.connect("n1");
+  peer.hello();
+  peer.say({ $case: "leaving", value: {} });
+  await eventually(() => isWelcome(peer), { what: "welcome" });
+  await eventually(() => world.state("n1") === "down", { what: "down" });
 });

@@ -296,7 +296,7 @@ t.test(
     );
     const caPem = ca.root.certPem;
     const own = clientIdentity.current();
-    const limits = { ...CLIENT_LIMITS, connectTimeoutMs: 20_000 };
+    const limits = { ...CLIENT_LIMITS, connectTimeoutMs: 20_000, handshakeTimeoutMs: 20_000 };
     const channels = Array.from({ length: 20 }, () => {
       const tls = { caPem, own, verifyPeer: () => undefined };
       return new PeerChannel({ addr, tls, limits }, { clock: realClock });
@@ -465,7 +465,7 @@ async function listening(test: Test, server: Server): Promise<string> {
 }
 
 t.test("what is at the address is said when it is no manager", async t => {
-  const { clients } = await world(t, {}, {}, { connectTimeoutMs: 300 });
+  const { clients } = await world(t, {}, {}, { connectTimeoutMs: 300, handshakeTimeoutMs: 300 });
   const call = (addr: string): Promise<string> =>
     clients.unary(EchoService.unary, addr, "-", { signal });
   const closed = createTcpServer();

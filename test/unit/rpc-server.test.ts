@@ -1,4 +1,4 @@
-import { connect as connectTcp } from "node:net";
+import { type AddressInfo, connect as connectTcp, createServer } from "node:net";
 import { connect as connectTls } from "node:tls";
 
 import t, { type Test } from "tap";
@@ -268,4 +268,63 @@ t.test("strangers may not linger", async t => {
   await eventually(() => stranger.destroyed, { what: "the stranger was sent away" });
   t.equal(server.connectionCount(own.nodeId), 1);
   member.destroy();
+});
+
+t.test(
+  "who only tries whether somebody listens is let go, and TLS hears nothing of it",
+  async t => {
+    const ca = await TestCa.create();
+    const failures: string[] = [];
+    const logger = { ...silentLogger, debug: (text: string) => void failures.push(text) };
+    const server = new RpcServer(
+      { listenAddr: { host: "127.0.0.1", port: 0 } },
+      {
+        identity: new TestIdentitySource(await ca.identity("manager")),
+        clock: realClock,
+        logger,
+        isRemoved: () => false,
+      },
+    );
+    const { port } = await server.start();
+    t.teardown(() => server.close(0));
+    const closed: Promise<void>[] = [];
+    for (let i = 0; i < 20; i += 1) {
+      const socket = connectTcp({ host: "127.0.0.1", port });
+      closed.push(new Promise(resolve => void socket.once("close", () => resolve())));
+      // The other end has to close too: it is not kept open half.
+      socket.once("connect", () => socket.end());
+      socket.resume();
+    }
+    await Promise.all(closed);
+    t.same(failures, []);
+  },
+);
+
+t.test("a channel that is closed gives up the handshake it is in", async t => {
+  const ca = await TestCa.create();
+  let [open, begun] = [0, 0];
+  const silent = createServer(socket => {
+    open += 1;
+    // Not the connection that only tries: one that says its hello.
+    socket.once("data", () => {
+      begun += 1;
+    });
+    socket.on("error", () => undefined);
+    socket.once("close", () => {
+      open -= 1;
+    });
+  });
+  await new Promise<void>(resolve => void silent.listen(0, "127.0.0.1", resolve));
+  t.teardown(() => void silent.close());
+  const { port } = silent.address() as AddressInfo;
+  const limits = { ...CLIENT_LIMITS, handshakeTimeoutMs: 600_000 };
+  const tls = { caPem: ca.root.certPem, own: null, verifyPeer: () => undefined };
+  const opened = new PeerChannel({ addr: `127.0.0.1:${port}`, tls, limits }, { clock: realClock });
+  const stop = new AbortController();
+  const call = opened.unary(CAService.getRootCa, {}, { signal: stop.signal });
+  await eventually(() => begun === 1, { what: "a handshake" });
+  opened.close();
+  stop.abort(new Error("enough"));
+  await t.rejects(call);
+  await eventually(() => open === 0, { what: "the end of the connection" });
 });

@@ -22,7 +22,12 @@ import { obeyParent } from "../raft/orders.ts";
 import type { Deployed, ManagerOrder, ManagerReport } from "./orders.ts";
 import { isProbeOrder, Probe, type ProbeOrder } from "./probe.ts";
 
-const RAFT_KEEPALIVE = { keepaliveMs: 1_000, keepaliveTimeoutMs: 2_000, connectTimeoutMs: 1_000 };
+const RAFT_KEEPALIVE = {
+  keepaliveMs: 1_000,
+  keepaliveTimeoutMs: 2_000,
+  connectTimeoutMs: 1_000,
+  handshakeTimeoutMs: 1_000,
+};
 const TICK_MS = 100;
 // As the daemon: each waiting call listens. It counts for signals made after it.
 setMaxListeners(0);
@@ -41,6 +46,7 @@ class OpenIdentity extends TestIdentitySource {
 let manager: Manager | null = null;
 let selfId: Identity | null = null;
 let calledDown = 0;
+let readyNodes = 0;
 const ids = newIdSource();
 const probe = new Probe();
 
@@ -69,7 +75,7 @@ async function start(order: Extract<ManagerOrder, { do: "start" }>): Promise<voi
     },
   );
   manager = opened;
-  opened.store.onCommit(countDown);
+  opened.store.onCommit(countNodes);
   await opened.listen();
   void opened.run(never).catch((error: unknown) => {
     console.error(`manager ${self.raftId}: ${errorMessage(error)}`);
@@ -77,10 +83,13 @@ async function start(order: Extract<ManagerOrder, { do: "start" }>): Promise<voi
   });
 }
 
-function countDown({ events }: Commit): void {
+function countNodes({ events }: Commit): void {
   for (const event of events) {
-    if (event.table !== "nodes" || event.before?.status.state !== "ready") continue;
-    calledDown += Number(event.after?.status.state === "down");
+    if (event.table !== "nodes") continue;
+    const was = event.before?.status.state === "ready";
+    const is = event.after?.status.state === "ready";
+    readyNodes += Number(is) - Number(was);
+    calledDown += Number(was && event.after?.status.state === "down");
   }
 }
 
@@ -186,14 +195,13 @@ async function clear(running: Manager): Promise<number> {
 
 function report({ raft, store: { view } }: Manager): ManagerReport {
   const { role, term, leaderId, conf, applied } = raft.status();
-  const nodes = [...view.table("nodes").all()];
   return {
     leads: role === "leader",
     leaderId,
     term,
     voters: conf.voters,
     appliedIndex: applied,
-    readyNodes: nodes.filter(node => node.status.state === "ready").length,
+    readyNodes,
     calledDown,
     tasks: view.table("tasks").size,
   };

@@ -25,7 +25,12 @@ import { KvMachine } from "./kv-machine.ts";
 import { decodePut, encodeFound, encodePut, type Found, KV_SERVICE, type Put } from "./kv-wire.ts";
 import { type MemberOrder, type MemberReport, obeyParent } from "./orders.ts";
 
-const RAFT_KEEPALIVE = { keepaliveMs: 1_000, keepaliveTimeoutMs: 2_000, connectTimeoutMs: 1_000 };
+const RAFT_KEEPALIVE = {
+  keepaliveMs: 1_000,
+  keepaliveTimeoutMs: 2_000,
+  connectTimeoutMs: 1_000,
+  handshakeTimeoutMs: 1_000,
+};
 const RAFT_ACCESS = { stream: "manager", installSnapshot: "manager", probe: "manager" } as const;
 const never = new AbortController().signal;
 
