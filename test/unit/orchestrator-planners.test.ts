@@ -129,7 +129,14 @@ t.test("with host-mode ports start-first needs a free node, and only its lack st
         t.equal(sim.running("web").length, replicas);
       },
     ),
-    { numRuns: 15 },
+    {
+      numRuns: 15,
+      // A place that another slot had just left was not seen.
+      examples: [
+        [548117924, 3, 2, 2],
+        [594486755, 5, 2, 2],
+      ],
+    },
   );
   t.ok(kept > 0 && stopped > 0, `${kept} kept all, ${stopped} stopped some first`);
   t.end();

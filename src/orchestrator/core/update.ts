@@ -43,8 +43,10 @@ export function isUpdating(service: Service): boolean {
 export function planUpdate(draft: ServiceDraft, updatable: ReadonlySet<string> | null): void {
   const policy = updatePolicyOf(draft.service);
   const check = new DirtyCheck(draft.view, draft.service);
-  const free = new FreeNodes(draft);
-  for (const { key } of draft.slots()) settleSlot(draft, check, { policy, free }, key);
+  const settling = { policy, free: new FreeNodes(draft) };
+  for (const { key } of inOrderOfPlaces(draft, check, policy)) {
+    settleSlot(draft, check, settling, key);
+  }
   const state = draft.service.updateStatus?.state;
   if (state !== undefined && HALTED.has(state)) return;
   const slots = draft.slots().filter(slot => updatable === null || updatable.has(slot.key));
@@ -53,7 +55,22 @@ export function planUpdate(draft: ServiceDraft, updatable: ReadonlySet<string> |
   if (progress.dirty.length === 0 && !running) return;
   if (!running) startUpdate(draft);
   if (actOnFailures(draft, policy, progress)) return;
-  advance(draft, { policy, free }, progress);
+  // Found out anew: places have come free since.
+  advance(draft, { policy, free: new FreeNodes(draft) }, progress);
+}
+
+/** Slots whose old task goes come first where it leaves a place that others wait for. */
+function inOrderOfPlaces(
+  draft: ServiceDraft,
+  check: DirtyCheck,
+  { hostPorts }: UpdatePolicy,
+): readonly Slot[] {
+  const slots = draft.slots();
+  if (!hostPorts) return slots;
+  const isDone = (slot: Slot): boolean =>
+    wantedOf(slot).some(task => isUp(task) && !check.isDirty(task));
+  const done = new Set(slots.filter(isDone));
+  return [...done, ...slots.filter(slot => !done.has(slot))];
 }
 
 /** How to replace tasks, and where there is room for that. */
