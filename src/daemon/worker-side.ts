@@ -204,7 +204,7 @@ async function openOverlay(
   const dir = join(workerDirOf(options.dataDir), "overlay");
   return Overlay.open(
     { nodeId, dir, pluginSocket, addr },
-    { engine: networks, commands: new HostCommands(), probe, clock, rng, logger },
+    { engine: networks, commands: new HostCommands({ clock }), probe, clock, rng, logger },
   );
 }
 

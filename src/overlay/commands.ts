@@ -1,5 +1,7 @@
 import { spawn } from "node:child_process";
-import { SwarmError } from "../base/errors.ts";
+import type { Clock } from "../base/clock.ts";
+import { errorMessage, SwarmError } from "../base/errors.ts";
+import { type Outcome, Shells } from "./shells.ts";
 
 /** Runs a program of the host to its end. */
 export interface Commands {
@@ -31,9 +33,28 @@ const MAX_OUTPUT_BYTES = 64 * 1024 * 1024;
 const MAX_QUOTED_CHARS = 1_000;
 const PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/** They go to the background and stay: a shell that is ended would take them along. */
+const STAYING = new Set(["wireguard-go"]);
+
 /** The programs of this host: `ip`, `bridge`, `nft`, `nsenter`, `conntrack`, `iptables`, `wg`. */
 export class HostCommands implements Commands, LinePrograms {
+  readonly #shells: Shells | null;
+
+  /** Without a clock every program is started by this process itself: for one that runs few. */
+  constructor(deps: { readonly clock?: Clock } = {}) {
+    const { clock } = deps;
+    const limits = { timeoutMs: TIMEOUT_MS, maxOutputBytes: MAX_OUTPUT_BYTES };
+    this.#shells =
+      clock === undefined ? null : new Shells({ env: environment(), ...limits }, { clock });
+  }
+
   run(command: readonly string[], input = ""): Promise<string> {
+    const isStaying = STAYING.has(command[0] ?? "");
+    const running = isStaying ? null : (this.#shells?.run(command, input) ?? null);
+    return running === null ? this.#spawn(command, input) : outputOf(command, running);
+  }
+
+  #spawn(command: readonly string[], input: string): Promise<string> {
     const [program = "", ...args] = command;
     return new Promise((resolve, reject) => {
       const child = spawn(program, args, {
@@ -75,6 +96,14 @@ export class HostCommands implements Commands, LinePrograms {
       },
     };
   }
+}
+
+async function outputOf(command: readonly string[], running: Promise<Outcome>): Promise<string> {
+  const { code, stdout, stderr } = await running.catch((error: unknown) => {
+    throw failure(command, errorMessage(error));
+  });
+  if (code === 0) return stdout;
+  throw failure(command, stderr || stdout || `ended with ${code}`);
 }
 
 function environment(): NodeJS.ProcessEnv {

@@ -91,11 +91,14 @@ export class HostProgram {
   /** Needed where the policy of FORWARD is DROP, which is what the Engine makes it. */
   async #openForwarding(): Promise<void> {
     if (this.#deps.rules().addr === "") return;
-    for (const direction of ["-i", "-o"]) {
-      const rule = [USER_CHAIN, direction, UPLINK.hostDevice, "-j", "ACCEPT"];
-      for (const program of this.#programs()) {
-        if (await this.#quietly([program, "-w", "-C", ...rule])) continue;
-        // Without that chain the Engine does not drop, or does so in nftables of its own.
+    for (const program of this.#programs()) {
+      const listed = await this.#said([program, "-w", "-S", USER_CHAIN]);
+      // Without that chain the Engine does not drop, or does so in nftables of its own.
+      if (listed === null) continue;
+      const rules = new Set(listed.split("\n").map(line => line.trim()));
+      for (const direction of ["-i", "-o"]) {
+        const rule = [USER_CHAIN, direction, UPLINK.hostDevice, "-j", "ACCEPT"];
+        if (rules.has(`-A ${rule.join(" ")}`)) continue;
         await this.#quietly([program, "-w", "-I", ...rule]);
       }
     }
@@ -106,25 +109,26 @@ export class HostProgram {
   }
 
   async #list(): Promise<string> {
-    try {
-      let text = "";
-      for (const family of this.#hadIpv6 === true ? ["ip", "ip6"] : ["ip"]) {
-        const command = ["nft", "-s", "list", "table", family, HOST_TABLE];
-        text += await this.#deps.commands.run(command);
-      }
-      return inOrder(text);
-    } catch {
-      return "";
+    let text = "";
+    for (const family of this.#hadIpv6 === true ? ["ip", "ip6"] : ["ip"]) {
+      const listed = await this.#said(["nft", "-s", "list", "table", family, HOST_TABLE]);
+      if (listed === null) return "";
+      text += listed;
     }
+    return inOrder(text);
   }
 
   async #quietly(command: readonly string[]): Promise<boolean> {
+    return (await this.#said(command)) !== null;
+  }
+
+  /** Null when it fails. */
+  async #said(command: readonly string[]): Promise<string | null> {
     try {
-      await this.#deps.commands.run(command);
-      return true;
+      return await this.#deps.commands.run(command);
     } catch (error) {
       this.#deps.logger.debug("command failed", { error: errorMessage(error) });
-      return false;
+      return null;
     }
   }
 }

@@ -48,6 +48,14 @@ const TUNNEL_SYSCTLS = `cd /proc/sys/net/ipv4/conf && echo 0 >${TUNNEL_DEVICE}/p
 echo 0 >${TUNNEL_DEVICE}/rp_filter
 `;
 
+/** Asked of one program: these are looked at all the time, and its start costs most of it. */
+const LOOKS = [
+  `link show ${TUNNEL_DEVICE}`,
+  "route show",
+  `neigh show dev ${TUNNEL_DEVICE}`,
+  "addr show dev lo",
+];
+
 /** A container's end of a network, on this host. */
 export interface LocalEnd {
   readonly device: string;
@@ -59,7 +67,7 @@ export interface LocalEnd {
 /** Options of `ip` for lines that name no address. */
 export const OF_FAMILY: Readonly<Record<IpFamily, readonly string[]>> = { ipv4: [], ipv6: ["-6"] };
 
-type ReadOf = Pick<NetworkPlan, "networkId" | "families">;
+type ReadOf = Pick<NetworkPlan, "networkId" | "families" | "ingress">;
 
 /** The end's addresses of the families that the network has here. */
 function usable({ families }: NetworkPlan, end: LocalEnd): readonly string[] {
@@ -241,27 +249,25 @@ export class Namespaces {
     await this.#forced("bridge", networkId, batch.bridgeDelete);
   }
 
-  /** What is there, but for rules; null when the tunnel has no end here. */
-  async read({ networkId, families }: ReadOf): Promise<Programmed | null> {
-    const link = await this.#ip(networkId, ["-j", "-d", "link", "show", TUNNEL_DEVICE]).catch(
-      () => "",
-    );
-    const tunnel = parseLink(link);
+  /** What is there, but for rules; null when the tunnel or the uplink has no end here. */
+  async read({ networkId, families, ingress }: ReadOf): Promise<Programmed | null> {
+    const looks = ingress ? [...LOOKS, `link show ${UPLINK.innerDevice}`] : LOOKS;
+    const all = ["ip", "-n", namespaceOf(networkId), "-j", "-d", "-batch", "-"];
+    const text = await this.#commands.run(all, `${looks.join("\n")}\n`).catch(() => "");
+    const tunnel = parseLink(text);
     if (tunnel === null) return null;
-    const routes = new Map<string, number>();
-    for (const family of families) {
-      const text = await this.#ip(networkId, [...OF_FAMILY[family], "-j", "route", "show"]);
-      for (const [addr, index] of parseRoutes(text)) routes.set(addr, index);
+    const routes = new Map(parseRoutes(text));
+    if (families.includes("ipv6")) {
+      const text6 = await this.#ip(networkId, ["-6", "-j", "route", "show"]);
+      for (const [addr, index] of parseRoutes(text6)) routes.set(addr, index);
     }
-    const neighbours = await this.#ip(networkId, ["-j", "neigh", "show", "dev", TUNNEL_DEVICE]);
-    const addrs = await this.#ip(networkId, ["-j", "addr", "show", "dev", "lo"]);
     const bridge = ["bridge", "-n", namespaceOf(networkId), "-j", "fdb", "show"];
     const fdb = await this.#commands.run([...bridge, "dev", TUNNEL_DEVICE]);
     return {
       tunnel,
-      peers: parseFdb(fdb, parseNeighbours(neighbours, families)),
+      peers: parseFdb(fdb, parseNeighbours(text, families)),
       routes,
-      vips: parseVips(addrs),
+      vips: parseVips(text),
       rules: NO_RULES,
     };
   }

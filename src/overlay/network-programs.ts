@@ -133,9 +133,11 @@ export class NetworkPrograms {
 
   async #differs(networkId: string, program: Program): Promise<string | null> {
     const { namespaces } = this.#deps;
-    if (!(await namespaces.exists(networkId))) return "its namespace is gone";
     const found = await namespaces.read(program.plan);
-    if (found === null) return "its tunnel is gone";
+    if (found === null) {
+      if (!(await namespaces.exists(networkId))) return "its namespace is gone";
+      return program.plan.ingress ? "its tunnel or its uplink is gone" : "its tunnel is gone";
+    }
     if (!sameTunnel(found.tunnel, program.programmed.tunnel)) return "its tunnel is another";
     const { ipAdd, bridgeAdd, ipDelete } = diffNetwork(
       { ...withoutGateways(found, program.plan), rules: program.programmed.rules },
@@ -143,7 +145,6 @@ export class NetworkPrograms {
       false,
     ).batch;
     if (ipAdd.length + bridgeAdd.length + ipDelete.length > 0) return "routes or neighbours";
-    if (program.plan.ingress && !(await namespaces.hasUplink(networkId))) return "its uplink";
     const text = await namespaces.rules(program.plan).catch(() => "");
     if (text === "") return "its rules are gone";
     const { plan, programmed, base } = program;

@@ -6,6 +6,7 @@ import {
   parseLink,
   parseNeighbours,
   parseRoutes,
+  parseVips,
   vxlanOf,
 } from "../../src/overlay/core/actual.ts";
 import {
@@ -385,6 +386,24 @@ t.test("what ip and bridge say is understood", async t => {
   );
   const both = [...neighbours, { dst: hostGateway(2, "ipv6"), lladdr: hostMac(2) }];
   t.same(parseNeighbours(JSON.stringify(both), ["ipv4", "ipv6"]), new Set([2]));
+});
+
+t.test("what one ip says of several things is told apart", async t => {
+  const tunnel = { id: 4_097, local: "10.77.0.3", port: 4_789 };
+  const link = { ifname: "vx0", mtu: 1_450, flags: [], address: hostMac(3) };
+  const listings = [
+    [{ ...link, linkinfo: { info_kind: "vxlan", info_data: tunnel } }],
+    [{ type: "unicast", dst: "10.0.1.5", gateway: hostGateway(2), dev: "vx0" }],
+    [],
+    [{ dst: hostGateway(2), lladdr: hostMac(2), state: ["PERMANENT"] }],
+    [{ ifname: "lo", addr_info: [{ local: "127.0.0.1" }, { local: "10.0.1.1" }] }],
+    [{ ifname: "up0", linkinfo: { info_kind: "veth" } }],
+  ];
+  const text = listings.map(listing => `${JSON.stringify(listing)}\n`).join("");
+  t.equal(parseLink(text)?.vni, 4_097);
+  t.same(parseRoutes(text), new Map([["10.0.1.5", 2]]));
+  t.same(parseNeighbours(text, ["ipv4"]), new Set([2]));
+  t.same(parseVips(text), new Set(["10.0.1.1"]));
 });
 
 t.test("the host's rules", async t => {

@@ -2,14 +2,20 @@ import type { IpFamily } from "../../model/ip.ts";
 import { hostGateway, hostOfGateway, indexOfMac, TUNNEL_DEVICE } from "./names.ts";
 import type { TunnelConfig } from "./plan.ts";
 
-/** What `ip -j` and `bridge -j` say of a namespace, in the terms of a plan. */
+/**
+ * What `ip -j` and `bridge -j` say of a namespace, in the terms of a plan. Listings of other things
+ * may follow the one that is meant: each is known by its fields.
+ */
 
 type Row = Readonly<Record<string, unknown>>;
 
+/** Of one listing, or of several one after the other: `ip -batch` begins each on a new line. */
 function rowsOf(json: string): readonly Row[] {
   if (json.trim() === "") return [];
-  const parsed: unknown = JSON.parse(json);
-  return Array.isArray(parsed) ? (parsed as Row[]) : [];
+  return json.split(/\n(?=\[)/).flatMap(listing => {
+    const parsed: unknown = JSON.parse(listing);
+    return Array.isArray(parsed) ? (parsed as Row[]) : [];
+  });
 }
 
 function objectAt(row: Row, key: string): Row {
@@ -78,8 +84,7 @@ export function parseFdb(json: string, known: ReadonlySet<number>): ReadonlyMap<
 
 /** `ip -j addr show dev lo`: addresses but for loopback's own. */
 export function parseVips(json: string): ReadonlySet<string> {
-  const [row] = rowsOf(json);
-  const infos = row?.["addr_info"];
+  const infos = rowsOf(json).find(row => "addr_info" in row)?.["addr_info"];
   const addrs = Array.isArray(infos) ? (infos as Row[]).map(info => String(info["local"])) : [];
   return new Set(addrs.filter(addr => addr !== "127.0.0.1" && addr !== "::1"));
 }
