@@ -48,12 +48,15 @@ const TUNNEL_SYSCTLS = `cd /proc/sys/net/ipv4/conf && echo 0 >${TUNNEL_DEVICE}/p
 echo 0 >${TUNNEL_DEVICE}/rp_filter
 `;
 
-/** Asked of one program: these are looked at all the time, and its start costs most of it. */
+/**
+ * Asked of one program: these are looked at all the time, and its start costs most of it. After a
+ * look at a link `ip` lists no addresses any more, so they come first.
+ */
 const LOOKS = [
-  `link show ${TUNNEL_DEVICE}`,
+  "addr show dev lo",
   "route show",
   `neigh show dev ${TUNNEL_DEVICE}`,
-  "addr show dev lo",
+  `link show ${TUNNEL_DEVICE}`,
 ];
 
 /** A container's end of a network, on this host. */

@@ -22,7 +22,7 @@ export interface ShellsOptions {
 }
 
 /** They stay for as long as the process: as many programs as are usually run at once. */
-const MAX_SHELLS = 4;
+const MAX_SHELLS = 8;
 /** A shell reads its input slowly: what is longer is for a program of its own. */
 export const MAX_INPUT_CHARS = 16_384;
 /** Holds the line that tells the end, and its line break before. */

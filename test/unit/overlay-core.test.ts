@@ -392,11 +392,11 @@ t.test("what one ip says of several things is told apart", async t => {
   const tunnel = { id: 4_097, local: "10.77.0.3", port: 4_789 };
   const link = { ifname: "vx0", mtu: 1_450, flags: [], address: hostMac(3) };
   const listings = [
-    [{ ...link, linkinfo: { info_kind: "vxlan", info_data: tunnel } }],
+    [{ ifname: "lo", addr_info: [{ local: "127.0.0.1" }, { local: "10.0.1.1" }] }],
     [{ type: "unicast", dst: "10.0.1.5", gateway: hostGateway(2), dev: "vx0" }],
     [],
     [{ dst: hostGateway(2), lladdr: hostMac(2), state: ["PERMANENT"] }],
-    [{ ifname: "lo", addr_info: [{ local: "127.0.0.1" }, { local: "10.0.1.1" }] }],
+    [{ ...link, linkinfo: { info_kind: "vxlan", info_data: tunnel } }],
     [{ ifname: "up0", linkinfo: { info_kind: "veth" } }],
   ];
   const text = listings.map(listing => `${JSON.stringify(listing)}\n`).join("");

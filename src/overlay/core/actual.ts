@@ -25,7 +25,7 @@ function objectAt(row: Row, key: string): Row {
 
 /** `ip -j -d link show vx0`; null when there is no such device. */
 export function parseLink(json: string): TunnelConfig | null {
-  const [row] = rowsOf(json);
+  const row = rowsOf(json).find(one => objectAt(one, "linkinfo")["info_kind"] === "vxlan");
   if (row === undefined) return null;
   const data = objectAt(objectAt(row, "linkinfo"), "info_data");
   return {
