@@ -51,13 +51,18 @@ type GoProblem = string | { readonly path: string; readonly text: string };
 
 function goFailure(text: string, open: number, problem: GoProblem): SwarmError {
   const plain = typeof problem === "string";
-  const at = plain ? open : text.indexOf(problem.path, open);
+  const at = plain ? open : text.indexOf(problem.path, open) + secondField(problem.path);
   const lines = text.slice(0, at).split("\n");
   const place = `template: expansion:${lines.length}:`;
   const said = plain
     ? ` ${problem}`
     : `${(lines.at(-1) ?? "").length}: executing "expansion" at <${problem.path}>: ${problem.text}`;
   return new SwarmError("invalid_argument", place + said);
+}
+
+/** Go says of a chain of fields where its second one is. */
+function secondField(path: string): number {
+  return Math.max(0, path.indexOf(".", 1));
 }
 
 interface Action {
@@ -139,8 +144,8 @@ function single(
 const GO_TYPES: Readonly<Record<string, string>> = {
   "": "*template.Context",
   Service: "struct { ID string; Name string; Labels map[string]string }",
-  Node: "struct { ID string; Hostname string; Platform template.PlatformContext }",
-  "Node.Platform": "template.PlatformContext",
+  Node: "struct { ID string; Hostname string; Platform template.Platform }",
+  "Node.Platform": "template.Platform",
   Task: "struct { ID string; Name string; Slot string }",
 };
 const LABELS = "Service.Labels";

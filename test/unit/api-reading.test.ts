@@ -182,6 +182,16 @@ t.test("placeholders that no node could fill are refused at once", async t => {
     check({ Hostname: "{{.Bogus}}" }),
     `expanding hostname failed: template: expansion:1:2: executing "expansion" at <.Bogus>: ${field}`,
   );
+  const platform = "can't evaluate field Bogus in type template.Platform";
+  t.equal(
+    check({ Hostname: "a{{.Node.Platform.Bogus}}" }),
+    "expanding hostname failed: template: expansion:1:8: executing " +
+      `"expansion" at <.Node.Platform.Bogus>: ${platform}`,
+  );
+  t.match(
+    check({ Hostname: "{{.Service.Labels.a}}" }),
+    /:1:10: executing "expansion" at <.Service.Labels.a>: map has no entry for key "a"$/,
+  );
   t.equal(
     check({ Env: ["X={{"] }),
     'expanding env failed: expanding env "X={{": template: expansion:1: unclosed action',
