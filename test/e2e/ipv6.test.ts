@@ -7,7 +7,7 @@ import {
   until,
   untilRunning,
 } from "../support/e2e.ts";
-import { askUdp, requestMany, startUdpEcho } from "../support/load.ts";
+import { askUdp, ENOUGH_REQUESTS, requestMany, startUdpEcho } from "../support/load.ts";
 import { type Attached, HEALTHY, overlayRig, PAGE, SEEN_RULES } from "../support/overlay-rig.ts";
 
 /** IPv6 in overlay networks and at published ports, with real packets; hosts speak IPv4. */
@@ -123,7 +123,7 @@ t.test("IPv6", { skip }, async t => {
       const answered = async (): Promise<boolean> =>
         (await requestMany(lab, [url], 1)).failed === 0;
       await until(`${host.name} answers`, answered);
-      const { answers } = await requestMany(lab, [url], 12);
+      const { answers } = await requestMany(lab, [url], ENOUGH_REQUESTS);
       t.equal(new Set(answers.map(text => text.split(" ")[0])).size, 2, `${host.name}: both tasks`);
       t.same([...new Set(answers.map(text => text.split(" ")[2]))], [CLIENT]);
       t.equal(await askUdp(lab, host.addr6, 7007), CLIENT, `${host.name}: UDP too`);

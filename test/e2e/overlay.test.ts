@@ -11,7 +11,7 @@ import {
   until,
   untilRunning,
 } from "../support/e2e.ts";
-import { askUdp, requestMany, sendUdp, startUdpEcho } from "../support/load.ts";
+import { askUdp, ENOUGH_REQUESTS, requestMany, sendUdp, startUdpEcho } from "../support/load.ts";
 import { type Attached, HEALTHY, overlayRig, PAGE, SEEN_RULES } from "../support/overlay-rig.ts";
 
 /** Overlay networks with real packets: containers, names, virtual addresses, published ports. */
@@ -145,7 +145,7 @@ t.test("overlay networks", { skip }, async t => {
         `${host.name} answers`,
         async () => (await requestMany(lab, [url], 1)).failed === 0,
       );
-      const { answers } = await requestMany(lab, [url], 12);
+      const { answers } = await requestMany(lab, [url], ENOUGH_REQUESTS);
       t.equal(new Set(answers.map(text => text.split(" ")[0])).size, 2, `${host.name}: both tasks`);
       t.same([...new Set(answers.map(text => text.split(" ")[2]))], ["10.77.0.254"]);
       t.equal(await askUdp(lab, host.addr, 7007), "10.77.0.254", `${host.name}: UDP too`);

@@ -11,6 +11,8 @@ export interface Load {
   readonly errors: readonly string[];
 }
 
+/** Which of two tasks answers is chance: that one of them does not among so many, is none. */
+export const ENOUGH_REQUESTS = 40;
 const CONCURRENCY = 8;
 const TIMEOUT_MS = 300_000;
 
