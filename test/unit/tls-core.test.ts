@@ -60,15 +60,27 @@ t.test("a changed token is another token or none, and never quoted", async t => 
       };
       if (changed === original) return;
       t.equal(roleOfToken(changed, pair), null);
+      // Space around it, as of a line that was pasted, makes no difference to whoever reads it.
+      if (changed.trim() === original) {
+        t.same(parseJoinToken(changed), token);
+        return;
+      }
       try {
         t.not(formatJoinToken(parseJoinToken(changed)), original);
       } catch (error) {
-        if (changed.trim() === original) throw error;
         t.ok(error instanceof SwarmError && error.code === "invalid_argument");
         t.notOk(String(error).includes(token.secret.slice(0, 12)));
       }
     }),
-    { numRuns: 200 },
+    {
+      numRuns: 200,
+      examples: [
+        [
+          { rootDigestHex: "0".repeat(64), secret: "0".repeat(25) },
+          { at: 85, text: " ", drop: 0 },
+        ],
+      ],
+    },
   );
 });
 
